@@ -237,14 +237,16 @@ static enum vp_exit exit_vmmcall(struct vp *vp)
 enum vp_exit child_exit(struct cpu *cpu, struct vp *vp)
 {
 	struct vmcb *v = vp->cpu.vmcb;
+	u32 i;
 
 	switch (v->exit_code) {
 	case EXIT_INTR:
 	case EXIT_NMI:
 		return VP_PREEMPTED;
 	case EXIT_CPUID:
-		if (vp->pt->cpuid_all)
-			return VP_INTERCEPTED;
+		for (i = 0; i < vp->pt->cpuid_leaf_count; i++)
+			if (vp->pt->cpuid_leaf[i] == (u32)v->rax)
+				return VP_INTERCEPTED;
 		exit_cpuid(vp);
 		return VP_CONTINUE;
 	case EXIT_MSR:

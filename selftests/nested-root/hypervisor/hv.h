@@ -33,6 +33,7 @@ typedef u8 bool;
 #define MAX_VPS		256
 #define MAX_CPUID_RESULTS	32
 #define MAX_MSR_RESULTS	32
+#define MAX_CPUID_LEAVES	32
 #define GFN_LIMIT	(1ull << 36)	/* four-level tables: 48-bit GPAs */
 
 #define MSR_APIC_BASE	0x1b
@@ -40,9 +41,8 @@ typedef u8 bool;
 #define MSR_EFER	0xc0000080
 #define MSR_VM_CR	0xc0010114
 #define MSR_VM_HSAVE_PA	0xc0010117
-#define MSR_X2APIC_EOI	0x80b
+#define MSR_X2APIC_TIMER_COUNT	0x838
 #define MSR_X2APIC_ICR	0x830
-#define MSR_X2APIC_SELF_IPI	0x83f
 #define EFER_SVME	(1ull << 12)
 #define EFER_VALID	0xd01ull	/* SCE LME LMA NXE */
 
@@ -127,7 +127,9 @@ struct partition {
 	u32 vp_count;
 	struct vp *vp[MAX_VPS];
 	/* Intercepts the root asked for */
-	u8 io_all, msr_all, hypercall_all, cpuid_all;
+	u8 io_all, msr_all, hypercall_all;
+	u8 cpuid_leaf_count;
+	u32 cpuid_leaf[MAX_CPUID_LEAVES];
 	u32 exceptions;
 	u8 cpuid_count, msr_count;
 	struct cpuid_result cpuid[MAX_CPUID_RESULTS];
@@ -186,7 +188,7 @@ struct cpu {
 	struct vp *queue_head, *queue_tail;
 	/* Hypervisor scheduler */
 	struct vp *run_head;
-	bool childs_turn;
+	bool childs_turn, odd_tick;
 };
 
 struct counter {
@@ -226,7 +228,7 @@ extern u64 newest_partition;
 extern u64 host_xcr0_mask;
 extern u32 xsave_size;
 extern bool has_1g_pages;
-extern u8 *child_iopm, *child_msrpm, *root_iopm, *root_msrpm, *root_msrpm_eoi;
+extern u8 *child_iopm, *child_msrpm, *root_iopm, *root_msrpm, *root_msrpm_timer;
 extern char hv_image_start[], hv_image_end[];
 
 /* printk.c */
@@ -272,8 +274,7 @@ bool npt_lookup(struct partition *pt, u64 gfn, struct slat_entry *e);
 u16 npt_map(struct partition *pt, u64 gfn, u64 spa, u32 flags, bool large);
 u16 npt_unmap(struct partition *pt, u64 gfn, bool large);
 u64 npt_next(struct partition *pt, u64 gfn);
-bool npt_access_state(struct partition *pt, u64 gfn, u64 set, u64 clear,
-		      u8 *state);
+void npt_change_ad(struct partition *pt, u64 *pte, u64 set, u64 clear);
 void npt_destroy(struct partition *pt);
 void root_npt_init(void);
 void root_npt_fault(struct cpu *cpu);
@@ -406,6 +407,9 @@ enum gva_result {
 enum gva_result gva_translate(struct partition *pt, struct vmcb *vmcb, u64 gva,
 			      u32 how, u64 *gpa);
 void *gpa_pointer(struct partition *pt, u64 gpa, bool write);
+
+/* decode.c */
+bool find_gva(struct vp *vp, u64 gpa, const u8 *insn, u32 length, u64 *gva);
 
 /* sched.c */
 void sched_add(struct vp *vp);

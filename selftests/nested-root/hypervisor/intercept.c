@@ -130,6 +130,10 @@ static bool memory(struct vp *vp)
 		m->access_info = 3;
 	} else if (!(v->event_inj & EVENT_VALID)) {
 		m->instruction_byte_count = fetch(vp, m->instruction_bytes);
+		if (!(error & NPF_TABLE_WALK) &&
+		    find_gva(vp, gpa, m->instruction_bytes,
+			     m->instruction_byte_count, &m->gva))
+			m->access_info = 3;
 	}
 	return true;
 }
@@ -199,6 +203,8 @@ static void exception(struct vp *vp, u32 vector)
 	m->info = 0x227d00 >> vector & 1;
 	if (m->info)
 		m->error_code = v->exit_info1;
+	if (vector == 3 || vector == 4)
+		m->info = 2;
 	if (vector == 14)
 		m->parameter = v->exit_info2;
 	seg_out(&m->ds, &v->ds);
@@ -208,6 +214,34 @@ static void exception(struct vp *vp, u32 vector)
 	m->gpr[RAX] = v->rax;
 	m->gpr[RSP] = v->rsp;
 	m->instruction_byte_count = fetch(vp, m->instruction_bytes);
+}
+
+/*
+ * INT n, INT3 or INTO, which QEMU does not tell apart. false: an INT n, which
+ * nobody asked for; it is delivered at the next entry.
+ */
+static bool software_interrupt(struct vp *vp)
+{
+	struct vmcb *v = vp->cpu.vmcb;
+	u8 insn[16];
+	u32 n = fetch(vp, insn);
+
+	if (n && (insn[0] == 0xcc || insn[0] == 0xce)) {
+		u32 vector = insn[0] == 0xcc ? 3 : 4;
+
+		if (vp->pt->exceptions >> vector & 1) {
+			exception(vp, vector);
+			return true;
+		}
+		v->rip += 1;
+		v->event_inj = EVENT_VALID | EVENT_EXCEPTION | vector;
+	} else if (n > 1 && insn[0] == 0xcd) {
+		v->rip += 2;
+		v->event_inj = EVENT_VALID | EVENT_SOFTWARE | insn[1];
+	} else {
+		inject_exception(v, 6, -1);	/* a prefix before INT n */
+	}
+	return false;
 }
 
 static void hypercall(struct vp *vp)
@@ -242,6 +276,8 @@ bool intercept_message(struct vp *vp)
 		return false;
 	if (code == EXIT_NPF)
 		return memory(vp);
+	if (code == EXIT_INTN)
+		return software_interrupt(vp);
 	if (code == EXIT_IOIO)
 		io_port(vp);
 	else if (code == EXIT_MSR)

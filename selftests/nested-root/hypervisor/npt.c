@@ -342,26 +342,15 @@ u64 npt_next(struct partition *pt, u64 gfn)
 	return ~0ull;
 }
 
-/*
- * A/D bits of the entry that maps @gfn: bit 0 accessed, bit 1 dirty, before
- * @set and @clear (the same bits) are applied. A large entry has one pair.
- */
-bool npt_access_state(struct partition *pt, u64 gfn, u64 set, u64 clear,
-		      u8 *state)
+/* Sets and clears A (1) and D (2) of an entry that npt_lookup() found. */
+void npt_change_ad(struct partition *pt, u64 *pte, u64 set, u64 clear)
 {
-	struct slat_entry e;
-
-	if (!npt_lookup(pt, gfn, &e))
-		return false;
-	*state = (e.flags & SLAT_ACCESSED ? 1 : 0) |
-		 (e.flags & SLAT_DIRTY ? 2 : 0);
 	if (clear) {
-		__atomic_fetch_and(e.pte, ~(clear * PTE_A), __ATOMIC_SEQ_CST);
+		__atomic_fetch_and(pte, ~(clear * PTE_A), __ATOMIC_SEQ_CST);
 		pt->flush_needed = true;
 	}
 	if (set)
-		__atomic_fetch_or(e.pte, set * PTE_A, __ATOMIC_SEQ_CST);
-	return true;
+		__atomic_fetch_or(pte, set * PTE_A, __ATOMIC_SEQ_CST);
 }
 
 void npt_destroy(struct partition *pt)

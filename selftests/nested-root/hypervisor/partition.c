@@ -363,6 +363,7 @@ u16 hv_install_intercept(struct hcall *h)
 	u32 access = in[1], type = in[1] >> 32;
 	struct partition *pt;
 	u16 status = find_child(in[0], &pt);
+	u32 i;
 
 	if (status)
 		return status;
@@ -378,7 +379,16 @@ u16 hv_install_intercept(struct hcall *h)
 		pt->msr_all = access;
 		break;
 	case HV_INTERCEPT_TYPE_X64_CPUID:
-		pt->cpuid_all = access;
+		for (i = 0; i < pt->cpuid_leaf_count; i++)
+			if (pt->cpuid_leaf[i] == (u32)in[2])
+				break;
+		if (i == MAX_CPUID_LEAVES)
+			return HV_STATUS_NO_RESOURCES;
+		if (access && i == pt->cpuid_leaf_count)
+			pt->cpuid_leaf[pt->cpuid_leaf_count++] = in[2];
+		else if (!access && i < pt->cpuid_leaf_count)
+			pt->cpuid_leaf[i] =
+				pt->cpuid_leaf[--pt->cpuid_leaf_count];
 		break;
 	case HV_INTERCEPT_TYPE_HYPERCALL:
 		pt->hypercall_all = access;

@@ -14,7 +14,7 @@
 #define ICR_SHORTHAND(v)	((v) >> 18 & 3)
 
 struct partition root_partition = { .id = 1, .state = PARTITION_ACTIVE };
-u8 *root_iopm, *root_msrpm, *root_msrpm_eoi;
+u8 *root_iopm, *root_msrpm, *root_msrpm_timer;
 u32 scheduler_type = 4;
 
 static void make_maps(void)
@@ -31,9 +31,9 @@ static void make_maps(void)
 		msrpm_intercept(root_msrpm, trapped[i], true, true);
 	msrpm_intercept(root_msrpm, MSR_APIC_BASE, false, true);
 	msrpm_intercept(root_msrpm, MSR_X2APIC_ICR, false, true);
-	root_msrpm_eoi = heap_pages(2);
-	memcpy(root_msrpm_eoi, root_msrpm, 2 * PAGE_SIZE);
-	msrpm_intercept(root_msrpm_eoi, MSR_X2APIC_EOI, false, true);
+	root_msrpm_timer = heap_pages(2);
+	memcpy(root_msrpm_timer, root_msrpm, 2 * PAGE_SIZE);
+	msrpm_intercept(root_msrpm_timer, MSR_X2APIC_TIMER_COUNT, false, true);
 }
 
 void root_init(struct cpu *cpu)
@@ -145,8 +145,9 @@ static void root_cpuid(struct cpu *cpu)
 	} else {
 		cpuid(leaf, cpu->root.gpr[RCX], r);
 		if (leaf == 1) {
-			/* hypervisor present, no MONITOR, OSXSAVE of the guest */
-			r[2] = (r[2] | 1u << 31) & ~(1u << 27 | 1u << 3);
+			/* hypervisor; no TSC deadline, no MONITOR */
+			r[2] = (r[2] | 1u << 31) &
+			       ~(1u << 27 | 1u << 24 | 1u << 3);
 			r[2] |= (v->cr4 >> 18 & 1) << 27;
 		} else if (leaf == 7 && !(u32)cpu->root.gpr[RCX]) {
 			r[2] = (r[2] & ~(1u << 4)) | (v->cr4 >> 22 & 1) << 4;
@@ -228,11 +229,12 @@ static bool root_msr(struct cpu *cpu, u32 msr, u64 *value, bool write)
 	case MSR_X2APIC_ICR:
 		root_ipi(cpu, *value);
 		return true;
-	case MSR_X2APIC_EOI:
-		if (*value)
+	case MSR_X2APIC_TIMER_COUNT:
+		if (*value >> 32)
 			return false;
-		wrmsr(MSR_X2APIC_EOI, 0);
-		cpu->childs_turn = !cpu->childs_turn;
+		wrmsr(MSR_X2APIC_TIMER_COUNT, *value);
+		cpu->odd_tick = !cpu->odd_tick;
+		cpu->childs_turn = *value && cpu->odd_tick;
 		return true;
 	}
 	return synic_msr(cpu, msr, value, write);
@@ -344,8 +346,10 @@ void root_loop(struct cpu *cpu)
 			cpu->nmi_for_root = false;
 			cpu->root.vmcb->event_inj = EVENT_VALID | EVENT_NMI | 2;
 		}
+		/* A turn is taken at once or not at all, see sched.c. */
 		if (cpu->childs_turn && sched_wants(cpu))
 			sched_run(cpu);
+		cpu->childs_turn = false;
 		sched_update_intercepts(cpu);
 		svm_run(cpu, &cpu->root, &root_partition);
 		root_exit(cpu);

@@ -2,9 +2,10 @@
 /*
  * The hypervisor's own scheduler (HV_SCHEDULER_TYPE_LP). Each CPU has a round
  * robin of runnable child VPs. Children run when the root's VP halts, and
- * every second time the root signals end of interrupt, so that a busy root and
+ * every second time the root has set its APIC timer, so that a busy root and
  * its guests share the CPU by timer ticks. A physical interrupt always ends a
- * child's turn.
+ * child's turn; at no other point may one begin, because a root that has not
+ * set its next timer event yet would not come back.
  */
 #include "hv.h"
 
@@ -37,7 +38,6 @@ void sched_add(struct vp *vp)
 		vp->home = this_cpu();
 	vp->runnable = true;
 	append(vp->home, vp);
-	vp->home->childs_turn = true;
 	if (vp->home != this_cpu())
 		kick_cpu(vp->home);
 }
@@ -60,7 +60,6 @@ void sched_run(struct cpu *cpu)
 {
 	enum vp_exit exit = VP_INTERCEPTED;
 
-	cpu->childs_turn = false;
 	lock_hv();
 	while (exit == VP_INTERCEPTED && cpu->run_head) {
 		struct vp *vp = cpu->run_head;
@@ -76,12 +75,12 @@ void sched_run(struct cpu *cpu)
 	unlock_hv();
 }
 
-/* HLT and EOI of the root matter only while a child waits for this CPU. */
+/* HLT and timer of the root matter only while a child waits for this CPU. */
 void sched_update_intercepts(struct cpu *cpu)
 {
 	struct vmcb *v = cpu->root.vmcb;
 	bool on = sched_wants(cpu);
 
 	vmcb_intercept(v, ICPT_HLT, on);
-	v->msrpm = (u64)(on ? root_msrpm_eoi : root_msrpm);
+	v->msrpm = (u64)(on ? root_msrpm_timer : root_msrpm);
 }

@@ -112,12 +112,20 @@ u16 hv_unmap_gpa_pages(struct hcall *h)
 	return status;
 }
 
-/* A byte a page; an unmapped page ends the call with INVALID_PARAMETER. */
+/*
+ * A byte a page: bit 0 accessed, bit 1 dirty, as they were before this call
+ * changes them. An unmapped page ends the call with INVALID_PARAMETER.
+ *
+ * A large entry has one pair of bits for all its pages. They are changed by the
+ * repetition of its last page, and cleared only when the call covers the whole
+ * entry: a page written since is reported again rather than lost.
+ */
 u16 hv_get_access_states(struct hcall *h)
 {
 	const u64 *in = (const u64 *)h->in;
 	u64 clear = (in[1] & 1) | (in[1] >> 1 & 2);
 	u64 set = (in[1] >> 1 & 1) | (in[1] >> 2 & 2);
+	u64 first = in[2] + h->start, last = in[2] + h->reps - 1;
 	struct partition *pt;
 	u16 status = find_active(in[0], &pt);
 
@@ -126,11 +134,21 @@ u16 hv_get_access_states(struct hcall *h)
 	if ((in[1] >> 4) || (clear & set) || in[2] >= GFN_LIMIT)
 		return HV_STATUS_INVALID_PARAMETER;
 	for (; h->done < h->reps; h->done++) {
-		if (!npt_access_state(pt, in[2] + h->done, set, clear,
-				      &h->out[h->done])) {
+		u64 gfn = in[2] + h->done, size;
+		struct slat_entry e;
+
+		if (!npt_lookup(pt, gfn, &e)) {
 			status = HV_STATUS_INVALID_PARAMETER;
 			break;
 		}
+		h->out[h->done] = (e.flags & SLAT_ACCESSED ? 1 : 0) |
+				  (e.flags & SLAT_DIRTY ? 2 : 0);
+		size = 1ull << (9 * SLAT_SIZE(e.flags));
+		if (gfn != last && (gfn & (size - 1)) != size - 1)
+			continue;
+		npt_change_ad(pt, e.pte, set,
+			      (gfn & ~(size - 1)) >= first &&
+			      (gfn | (size - 1)) <= last ? clear : 0);
 	}
 	if (pt->flush_needed)
 		tlb_flush(pt);

@@ -162,6 +162,22 @@ void fpu_switch(struct vcpu *from, struct vcpu *to)
 	asm volatile("movq %0, %%dr3" : : "r"(to->dr[3]));
 }
 
+/*
+ * An event whose delivery the exit interrupted, to be injected again. Software
+ * interrupts and INT3 are not: their instruction is executed again.
+ */
+static u64 undelivered_event(const struct vmcb *v)
+{
+	u64 event = v->exit_int_info, type = event & EVENT_TYPE;
+	u32 vector = event & 0xff;
+
+	if (!(event & EVENT_VALID) || v->exit_code == EXIT_SHUTDOWN ||
+	    type == EVENT_SOFTWARE ||
+	    (type == EVENT_EXCEPTION && (vector == 3 || vector == 4)))
+		return 0;
+	return event;
+}
+
 /* Runs a guest until it exits; see tlb_flush() for the order of the stores. */
 void svm_run(struct cpu *cpu, struct vcpu *v, struct partition *pt)
 {
@@ -175,7 +191,7 @@ void svm_run(struct cpu *cpu, struct vcpu *v, struct partition *pt)
 	cpu->last_vcpu = v;
 	svm_vmrun(v);
 	cpu->guest = NULL;
-	v->vmcb->event_inj = 0;
+	v->vmcb->event_inj = undelivered_event(v->vmcb);
 	if (v->vmcb->exit_code == EXIT_NMI)
 		nmi_window();
 }

@@ -82,6 +82,7 @@ _Static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 #define ICPT_INTR		96
 #define ICPT_NMI		97
 #define ICPT_CPUID		114
+#define ICPT_INTN		117
 #define ICPT_INVD		118
 #define ICPT_HLT		120
 #define ICPT_INVLPGA		122
@@ -103,6 +104,7 @@ _Static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 #define EXIT_INTR		0x60
 #define EXIT_NMI		0x61
 #define EXIT_CPUID		0x72
+#define EXIT_INTN		0x75
 #define EXIT_INVD		0x76
 #define EXIT_HLT		0x78
 #define EXIT_INVLPGA		0x7a
@@ -124,6 +126,8 @@ _Static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 #define EVENT_ERROR_CODE	(1ull << 11)
 #define EVENT_NMI		(2ull << 8)
 #define EVENT_EXCEPTION		(3ull << 8)
+#define EVENT_SOFTWARE		(4ull << 8)
+#define EVENT_TYPE		(7ull << 8)
 
 #define NPF_WRITE		(1ull << 1)
 #define NPF_FETCH		(1ull << 4)

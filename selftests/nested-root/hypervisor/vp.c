@@ -376,6 +376,8 @@ enum vp_exit vp_run(struct cpu *cpu, struct vp *vp)
 	if (vp->regs)
 		vp->regs->isvalid = 0;
 	vp->cpu.vmcb->intercepts[2] = vp->pt->exceptions;
+	/* QEMU reports INT3 and INTO as software interrupts. */
+	vmcb_intercept(vp->cpu.vmcb, ICPT_INTN, vp->pt->exceptions & 0x18);
 	vp->running = cpu;
 	unlock_hv();
 	fpu_switch(&cpu->root, &vp->cpu);
