@@ -12,6 +12,7 @@
 #define ICR_MODE_INIT	5
 #define ICR_MODE_SIPI	6
 #define ICR_SHORTHAND(v)	((v) >> 18 & 3)
+#define TURN_HZ		50	/* a turn ends within 1/50 s */
 
 struct partition root_partition = { .id = 1, .state = PARTITION_ACTIVE };
 u8 *root_iopm, *root_msrpm, *root_msrpm_timer;
@@ -234,7 +235,8 @@ static bool root_msr(struct cpu *cpu, u32 msr, u64 *value, bool write)
 			return false;
 		wrmsr(MSR_X2APIC_TIMER_COUNT, *value);
 		cpu->odd_tick = !cpu->odd_tick;
-		cpu->childs_turn = *value && cpu->odd_tick;
+		cpu->childs_turn = *value && *value < apic_hz / TURN_HZ &&
+				   cpu->odd_tick;
 		return true;
 	}
 	return synic_msr(cpu, msr, value, write);

@@ -5,7 +5,9 @@
  * every second time the root has set its APIC timer, so that a busy root and
  * its guests share the CPU by timer ticks. A physical interrupt always ends a
  * child's turn; at no other point may one begin, because a root that has not
- * set its next timer event yet would not come back.
+ * set its next timer event yet would not come back. For the same reason a timer
+ * set far ahead (the root is about to halt, or to run what it just woke) begins
+ * no turn.
  */
 #include "hv.h"
 
