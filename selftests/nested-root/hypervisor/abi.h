@@ -153,13 +153,13 @@ struct hv_segment {
 	u32 limit;
 	u16 selector;
 	u16 attributes;
-} __attribute__((packed));
+} __packed;
 
 struct hv_table {
 	u16 pad[3];
 	u16 limit;
 	u64 base;
-} __attribute__((packed));
+} __packed;
 
 union hv_value {
 	u64 q[2];
@@ -174,7 +174,7 @@ struct hv_message {
 	u16 rsvd;
 	u64 sender;
 	u8 payload[240];
-} __attribute__((packed));
+} __packed;
 
 /* The header every intercept message begins with. */
 struct hv_intercept_header {
@@ -186,7 +186,7 @@ struct hv_intercept_header {
 	struct hv_segment cs;
 	u64 rip;
 	u64 rflags;
-} __attribute__((packed));
+} __packed;
 
 struct hv_memory_message {
 	struct hv_intercept_header header;
@@ -198,7 +198,7 @@ struct hv_memory_message {
 	u64 gva;
 	u64 gpa;
 	u8 instruction_bytes[16];
-} __attribute__((packed));
+} __packed;
 
 struct hv_io_port_message {
 	struct hv_intercept_header header;
@@ -210,20 +210,20 @@ struct hv_io_port_message {
 	u8 instruction_bytes[16];
 	struct hv_segment ds, es;
 	u64 rcx, rsi, rdi;
-} __attribute__((packed));
+} __packed;
 
 struct hv_msr_message {
 	struct hv_intercept_header header;
 	u32 msr;
 	u32 rsvd;
 	u64 rdx, rax;
-} __attribute__((packed));
+} __packed;
 
 struct hv_cpuid_message {
 	struct hv_intercept_header header;
 	u64 rax, rcx, rdx, rbx;
 	u64 default_rax, default_rcx, default_rdx, default_rbx;
-} __attribute__((packed));
+} __packed;
 
 struct hv_exception_message {
 	struct hv_intercept_header header;
@@ -236,14 +236,14 @@ struct hv_exception_message {
 	u8 instruction_bytes[16];
 	struct hv_segment ds, ss;
 	u64 gpr[16];
-} __attribute__((packed));
+} __packed;
 
 struct hv_hypercall_message {
 	struct hv_intercept_header header;
 	u64 rax, rbx, rcx, rdx, r8, rsi, rdi;
 	u64 rsvd;
 	u64 xmm[12];
-} __attribute__((packed));
+} __packed;
 
 struct hv_register_page {
 	u16 version;
@@ -262,7 +262,7 @@ struct hv_register_page {
 	u64 xfem;
 	u8 rsvd1[0x100];
 	u64 interrupt_vectors;
-} __attribute__((packed));
+} __packed;
 
 #define HV_REGPAGE_GENERAL	(1u << 0)
 #define HV_REGPAGE_IP		(1u << 1)

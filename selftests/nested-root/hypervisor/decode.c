@@ -108,14 +108,32 @@ static void prefixes(struct insn *in)
 
 	for (; in->p < in->end; in->p++) {
 		switch (*in->p) {
-		case 0x26: in->segment = &v->es; break;
-		case 0x2e: in->segment = &v->cs; break;
-		case 0x36: in->segment = &v->ss; break;
-		case 0x3e: in->segment = &v->ds; break;
-		case 0x64: in->segment = &v->fs; break;
-		case 0x65: in->segment = &v->gs; break;
-		case 0x67: in->address_32 = true; break;
-		case 0x66: case 0xf0: case 0xf2: case 0xf3: break;
+		case 0x26:
+			in->segment = &v->es;
+			break;
+		case 0x2e:
+			in->segment = &v->cs;
+			break;
+		case 0x36:
+			in->segment = &v->ss;
+			break;
+		case 0x3e:
+			in->segment = &v->ds;
+			break;
+		case 0x64:
+			in->segment = &v->fs;
+			break;
+		case 0x65:
+			in->segment = &v->gs;
+			break;
+		case 0x67:
+			in->address_32 = true;
+			break;
+		case 0x66:
+		case 0xf0:
+		case 0xf2:
+		case 0xf3:
+			break;
 		default:
 			if (!in->long_mode || (*in->p & 0xf0) != 0x40)
 				return;

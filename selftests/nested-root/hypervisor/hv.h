@@ -21,6 +21,11 @@ typedef u8 bool;
 #define false	0
 #define NULL	((void *)0)
 
+#define __packed	__attribute__((packed))
+#define __printf(a, b)	__attribute__((format(printf, a, b)))
+#define __noreturn	__attribute__((noreturn))
+#define fallthrough	__attribute__((fallthrough))
+
 #include "abi.h"
 #include "svm.h"
 
@@ -232,8 +237,8 @@ extern u8 *child_iopm, *child_msrpm, *root_iopm, *root_msrpm, *root_msrpm_timer;
 extern char hv_image_start[], hv_image_end[];
 
 /* printk.c */
-void printk(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void __attribute__((noreturn, format(printf, 1, 2))) hv_stop(const char *fmt, ...);
+__printf(1, 2) void printk(const char *fmt, ...);
+__noreturn __printf(1, 2) void hv_stop(const char *fmt, ...);
 void *memcpy(void *dst, const void *src, unsigned long n);
 void *memmove(void *dst, const void *src, unsigned long n);
 void *memset(void *dst, int c, unsigned long n);
@@ -314,7 +319,7 @@ void wrmsr(u32 msr, u64 value);
 /* root.c */
 void root_init(struct cpu *cpu);
 void root_enter_bsp(u64 rip, u64 rsi, u64 cr3, u64 gdt, u64 rsp);
-void __attribute__((noreturn)) root_loop(struct cpu *cpu);
+__noreturn void root_loop(struct cpu *cpu);
 void hv_cpuid_leaf(u32 leaf, u32 *r, bool root);
 
 /* loader.c */

@@ -39,12 +39,12 @@ struct mb_mmap {
 	u32 size;
 	u64 base, length;
 	u32 type;
-} __attribute__((packed));
+} __packed;
 
 struct e820_entry {
 	u64 base, length;
 	u32 type;
-} __attribute__((packed));
+} __packed;
 
 static struct mb_module modules[2];
 static u64 heap_base, heap_size;

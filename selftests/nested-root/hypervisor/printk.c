@@ -72,7 +72,7 @@ static void vprint(const char *fmt, __builtin_va_list ap)
 			break;
 		case 'p':
 			longs = 1;
-			/* fall through */
+			fallthrough;
 		case 'u':
 		case 'x':
 			v = longs ? __builtin_va_arg(ap, u64) :

@@ -54,7 +54,7 @@ void sched_remove(struct vp *vp)
 
 bool sched_wants(struct cpu *cpu)
 {
-	return *(struct vp *volatile *)&cpu->run_head != NULL;
+	return !!*(struct vp *volatile *)&cpu->run_head;
 }
 
 /* Runs children until an interrupt wants the root or none can run. */

@@ -22,7 +22,7 @@ extern char exception_gates[], nmi_gate[];
 static struct {
 	u16 limit;
 	void *base;
-} __attribute__((packed)) idtr;
+} __packed idtr;
 static u64 idt[32][2];
 static volatile u32 ticket_next, ticket_now;
 

@@ -1,0 +1,899 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Helpers of the mshv selftests, see mshv_util.h.
+ */
+#include <assert.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "mshv_util.h"
+
+static void __printf(1, 2) say(const char *fmt, ...);
+
+static void say(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	fputs("# ", stderr);
+	vfprintf(stderr, fmt, args);
+	fputc('\n', stderr);
+	va_end(args);
+}
+
+/* ioctl(2) with the result as this library gives it */
+static int do_ioctl(int fd, unsigned long request, void *arg)
+{
+	int ret = ioctl(fd, request, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+/*
+ * Partitions and VPs
+ */
+
+int mshv_open(void)
+{
+	int fd = open("/dev/mshv", O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+const char *mshv_unavailable(void)
+{
+	int fd = mshv_open();
+
+	switch (fd) {
+	case -ENOENT:
+	case -ENODEV:
+	case -ENXIO:
+		return "no /dev/mshv: not a root partition with CONFIG_MSHV_ROOT";
+	case -EACCES:
+	case -EPERM:
+		return "no permission to open /dev/mshv";
+	}
+
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
+int mshv_create_partition(int dev, u64 flags, u64 isolation)
+{
+	struct mshv_create_partition args = {
+		.pt_flags = flags,
+		.pt_isolation = isolation,
+	};
+
+	return do_ioctl(dev, MSHV_CREATE_PARTITION, &args);
+}
+
+int mshv_initialize_partition(int fd)
+{
+	return do_ioctl(fd, MSHV_INITIALIZE_PARTITION, NULL);
+}
+
+int mshv_create_vp(int fd, u32 index)
+{
+	struct mshv_create_vp args = { .vp_index = index };
+
+	return do_ioctl(fd, MSHV_CREATE_VP, &args);
+}
+
+void mshv_pt_init(struct mshv_pt *pt)
+{
+	unsigned int i;
+
+	memset(pt, 0, sizeof(*pt));
+	pt->dev = -1;
+	pt->fd = -1;
+	for (i = 0; i < GUEST_MAX_VPS; i++)
+		pt->vp[i].fd = -1;
+}
+
+int mshv_pt_create(struct mshv_pt *pt, u64 flags, u64 isolation)
+{
+	int ret;
+
+	mshv_pt_init(pt);
+	pt->dev = mshv_open();
+	if (pt->dev < 0)
+		return pt->dev;
+
+	ret = mshv_create_partition(pt->dev, flags, isolation);
+	if (ret < 0) {
+		mshv_pt_close(pt);
+		return ret;
+	}
+
+	pt->fd = ret;
+	if (oracle_present())
+		return oracle_newest(&pt->id);
+	return 0;
+}
+
+int mshv_pt_active(struct mshv_pt *pt)
+{
+	int ret;
+
+	ret = mshv_pt_create(pt, 0, MSHV_PT_ISOLATION_NONE);
+	if (ret)
+		return ret;
+
+	ret = mshv_initialize_partition(pt->fd);
+	if (ret)
+		mshv_pt_close(pt);
+	return ret;
+}
+
+static void load_page_tables(u8 *sys)
+{
+	u64 *pml4 = (u64 *)(sys + GUEST_PAGE_PML4 * PAGE_SIZE);
+	u64 *pdpt = (u64 *)(sys + GUEST_PAGE_PDPT * PAGE_SIZE);
+	u64 *pd = (u64 *)(sys + GUEST_PAGE_PD * PAGE_SIZE);
+	const u64 table = 0x27;	/* present, writable, user, accessed */
+	const u64 large = 0xe7;	/* the same, dirty, 2M page */
+	unsigned int i;
+
+	pml4[0] = GUEST_PAGE_GPA(GUEST_PAGE_PDPT) | table;
+	for (i = 0; i < 4; i++) {
+		u64 entry = GUEST_PAGE_GPA(GUEST_PAGE_PD + i) | table;
+
+		pdpt[i] = entry;
+		pdpt[(GUEST_ALIAS >> 30) + i] = entry;
+	}
+	for (i = 0; i < 4 * 512; i++)
+		pd[i] = ((u64)i << 21) | large;
+}
+
+static void load_descriptors(u8 *sys)
+{
+	u64 *gdt = (u64 *)(sys + GUEST_PAGE_GDT * PAGE_SIZE);
+	u64 tss = GUEST_PAGE_GPA(GUEST_PAGE_GDT) + 0x800;
+
+	gdt[1] = 0x00af9b000000ffffULL;		/* code, 64-bit */
+	gdt[2] = 0x00cf93000000ffffULL;		/* data */
+	gdt[3] = 0x00affb000000ffffULL;		/* code, 64-bit, DPL 3 */
+	gdt[4] = 0x00cff3000000ffffULL;		/* data, DPL 3 */
+	gdt[5] = 0x00008b0000000067ULL | (tss & 0xffffff) << 16 |
+		 (tss >> 24 & 0xff) << 56;
+	gdt[6] = tss >> 32;
+}
+
+int mshv_pt_load_guest(struct mshv_pt *pt)
+{
+	const size_t size = GUEST_SYS_PAGES * PAGE_SIZE;
+	u8 *sys;
+	int ret;
+
+	sys = mshv_alloc(BACKING_ANON, size);
+	if (!sys)
+		return -errno;
+
+	memcpy(sys + GUEST_PAGE_CODE * PAGE_SIZE, guest_code_start,
+	       guest_code_end - guest_code_start);
+	load_page_tables(sys);
+	load_descriptors(sys);
+
+	ret = mshv_map(pt, GUEST_SYS_GFN, sys, size, MEM_RWX);
+	if (ret) {
+		mshv_free(sys, size);
+		return ret;
+	}
+
+	pt->sys = sys;
+	return 0;
+}
+
+static struct hv_register_assoc reg64(u32 name, u64 value)
+{
+	struct hv_register_assoc reg = { .name = name };
+
+	reg.value.reg64 = value;
+	return reg;
+}
+
+static struct hv_register_assoc reg_segment(u32 name, u16 selector,
+					    u64 base, u32 limit,
+					    u16 attributes)
+{
+	struct hv_register_assoc reg = { .name = name };
+
+	reg.value.segment.selector = selector;
+	reg.value.segment.base = base;
+	reg.value.segment.limit = limit;
+	reg.value.segment.attributes = attributes;
+	return reg;
+}
+
+static struct hv_register_assoc reg_table(u32 name, u64 base,
+					  u16 limit)
+{
+	struct hv_register_assoc reg = { .name = name };
+
+	reg.value.table.base = base;
+	reg.value.table.limit = limit;
+	return reg;
+}
+
+/* 64-bit mode with the page tables and descriptors of the system area */
+static int guest_init_vp(struct mshv_vp *vp)
+{
+	const u64 gdt = GUEST_PAGE_GPA(GUEST_PAGE_GDT);
+	const u64 stack = GUEST_PAGE_GPA(GUEST_PAGE_STACK + vp->index + 1);
+	struct hv_register_assoc regs[] = {
+		reg64(HV_X64_REGISTER_EFER, 0xd01),	/* SCE LME LMA NXE */
+		reg64(HV_X64_REGISTER_CR4, 0x620),	/* PAE OSFXSR OSXMMEXCPT */
+		reg64(HV_X64_REGISTER_CR3, GUEST_PAGE_GPA(GUEST_PAGE_PML4)),
+		reg64(HV_X64_REGISTER_CR0, 0x80010033),	/* PG WP NE ET MP PE */
+		reg_segment(HV_X64_REGISTER_CS, GUEST_CS, 0, ~0U, 0xa09b),
+		reg_segment(HV_X64_REGISTER_DS, GUEST_DS, 0, ~0U, 0xc093),
+		reg_segment(HV_X64_REGISTER_ES, GUEST_DS, 0, ~0U, 0xc093),
+		reg_segment(HV_X64_REGISTER_SS, GUEST_DS, 0, ~0U, 0xc093),
+		reg_segment(HV_X64_REGISTER_FS, GUEST_DS, 0, ~0U, 0xc093),
+		reg_segment(HV_X64_REGISTER_GS, GUEST_DS, 0, ~0U, 0xc093),
+		reg_segment(HV_X64_REGISTER_TR, GUEST_TR, gdt + 0x800, 0x67, 0x8b),
+		reg_segment(HV_X64_REGISTER_LDTR, 0, 0, 0xffff, 0x82),
+		reg_table(HV_X64_REGISTER_GDTR, gdt, 7 * 8 - 1),
+		reg_table(HV_X64_REGISTER_IDTR, 0, 0),
+		reg64(HV_X64_REGISTER_RSP, stack),
+		reg64(HV_X64_REGISTER_RFLAGS, 2),
+		reg64(HV_X64_REGISTER_RIP, GUEST_ADDR(guest_halt)),
+	};
+
+	return mshv_set_regs(vp, regs, ARRAY_SIZE(regs));
+}
+
+static void *map_state_page(int fd, int prot, unsigned long which)
+{
+	void *page = mmap(NULL, PAGE_SIZE, prot, MAP_SHARED, fd,
+			  which * PAGE_SIZE);
+
+	return page == MAP_FAILED ? NULL : page;
+}
+
+int mshv_pt_add_vp(struct mshv_pt *pt, u32 index)
+{
+	struct mshv_vp *vp = &pt->vp[index];
+	int fd;
+
+	fd = mshv_create_vp(pt->fd, index);
+	if (fd < 0)
+		return fd;
+
+	vp->pt = pt;
+	vp->fd = fd;
+	vp->index = index;
+	vp->regs = map_state_page(fd, PROT_READ | PROT_WRITE,
+				  MSHV_VP_MMAP_OFFSET_REGISTERS);
+	vp->msg_page = map_state_page(fd, PROT_READ,
+				      MSHV_VP_MMAP_OFFSET_INTERCEPT_MESSAGE);
+	pt->vps++;
+
+	return guest_init_vp(vp);
+}
+
+int mshv_pt_setup(struct mshv_pt *pt, unsigned int vps)
+{
+	unsigned int i;
+	int ret;
+
+	ret = mshv_pt_active(pt);
+	if (ret)
+		return ret;
+
+	ret = mshv_pt_load_guest(pt);
+	for (i = 0; !ret && i < vps; i++)
+		ret = mshv_pt_add_vp(pt, i);
+	if (ret)
+		mshv_pt_close(pt);
+	return ret;
+}
+
+void mshv_pt_close(struct mshv_pt *pt)
+{
+	unsigned int i;
+
+	for (i = 0; i < GUEST_MAX_VPS; i++) {
+		struct mshv_vp *vp = &pt->vp[i];
+
+		if (vp->regs)
+			munmap(vp->regs, PAGE_SIZE);
+		if (vp->msg_page)
+			munmap((void *)vp->msg_page, PAGE_SIZE);
+		if (vp->fd >= 0)
+			close(vp->fd);
+		vp->regs = NULL;
+		vp->msg_page = NULL;
+		vp->fd = -1;
+	}
+	if (pt->fd >= 0)
+		close(pt->fd);
+	if (pt->dev >= 0)
+		close(pt->dev);
+	if (pt->sys)
+		mshv_free(pt->sys, GUEST_SYS_PAGES * PAGE_SIZE);
+	pt->fd = -1;
+	pt->dev = -1;
+	pt->sys = NULL;
+	pt->vps = 0;
+}
+
+/*
+ * Regions
+ */
+
+int mshv_set_memory(int fd, const struct mshv_user_mem_region *mem)
+{
+	return do_ioctl(fd, MSHV_SET_GUEST_MEMORY, (void *)mem);
+}
+
+int mshv_map(struct mshv_pt *pt, u64 gfn, const void *addr, u64 size,
+	     u8 flags)
+{
+	struct mshv_user_mem_region mem = {
+		.guest_pfn = gfn,
+		.userspace_addr = (uintptr_t)addr,
+		.size = size,
+		.flags = flags,
+	};
+
+	return mshv_set_memory(pt->fd, &mem);
+}
+
+int mshv_unmap(struct mshv_pt *pt, u64 gfn, const void *addr,
+	       u64 size)
+{
+	return mshv_map(pt, gfn, addr, size, BIT(MSHV_SET_MEM_BIT_UNMAP));
+}
+
+int mshv_access_bitmap(struct mshv_pt *pt, u64 gfn, u64 pages,
+		       u8 type, u8 op, void *bitmap)
+{
+	struct mshv_gpap_access_bitmap args = {
+		.access_type = type,
+		.access_op = op,
+		.page_count = pages,
+		.gpap_base = gfn,
+		.bitmap_ptr = (uintptr_t)bitmap,
+	};
+
+	return do_ioctl(pt->fd, MSHV_GET_GPAP_ACCESS_BITMAP, &args);
+}
+
+/*
+ * Hypercalls and registers
+ */
+
+int mshv_root_hvcall(int fd, struct mshv_root_hvcall *call)
+{
+	return do_ioctl(fd, MSHV_ROOT_HVCALL, call);
+}
+
+int mshv_hvcall(int fd, u16 code, u16 reps, const void *in,
+		size_t in_sz, void *out, size_t out_sz, u16 *status)
+{
+	struct mshv_root_hvcall call = {
+		.code = code,
+		.reps = reps,
+		.in_sz = in_sz,
+		.out_sz = out_sz,
+		.in_ptr = (uintptr_t)in,
+		.out_ptr = (uintptr_t)out,
+	};
+	int ret;
+
+	ret = mshv_root_hvcall(fd, &call);
+	if (status)
+		*status = call.status;
+	return ret ? ret : call.reps;
+}
+
+int mshv_get_regs(struct mshv_vp *vp, const u32 *names,
+		  union hv_register_value *values, unsigned int count)
+{
+	const size_t size = sizeof(struct hv_input_get_vp_registers) +
+			    count * sizeof(*names);
+	u64 buf[512] = {};
+	struct hv_input_get_vp_registers *in = (void *)buf;
+	int ret;
+
+	if (size > sizeof(buf))
+		return -E2BIG;
+
+	in->vp_index = vp->index;
+	memcpy(in->names, names, count * sizeof(*names));
+	ret = mshv_hvcall(vp->pt->fd, HVCALL_GET_VP_REGISTERS, count, in, size,
+			  values, count * sizeof(*values), NULL);
+	if (ret < 0)
+		return ret;
+	return ret == count ? 0 : -EPROTO;
+}
+
+int mshv_set_regs(struct mshv_vp *vp, const struct hv_register_assoc *regs,
+		  unsigned int count)
+{
+	const size_t size = sizeof(struct hv_input_set_vp_registers) +
+			    count * sizeof(*regs);
+	u64 buf[512] = {};
+	struct hv_input_set_vp_registers *in = (void *)buf;
+	int ret;
+
+	if (size > sizeof(buf))
+		return -E2BIG;
+
+	in->vp_index = vp->index;
+	memcpy(in->elements, regs, count * sizeof(*regs));
+	ret = mshv_hvcall(vp->pt->fd, HVCALL_SET_VP_REGISTERS, count, in, size,
+			  NULL, 0, NULL);
+	if (ret < 0)
+		return ret;
+	return ret == count ? 0 : -EPROTO;
+}
+
+int mshv_get_reg(struct mshv_vp *vp, u32 name, u64 *value)
+{
+	union hv_register_value result = {};
+	int ret;
+
+	ret = mshv_get_regs(vp, &name, &result, 1);
+	*value = result.reg64;
+	return ret;
+}
+
+int mshv_set_reg(struct mshv_vp *vp, u32 name, u64 value)
+{
+	struct hv_register_assoc reg = reg64(name, value);
+
+	return mshv_set_regs(vp, &reg, 1);
+}
+
+int mshv_install_intercept(struct mshv_pt *pt, u32 access, u32 type,
+			   u64 parameter)
+{
+	struct hv_input_install_intercept in = {
+		.access_type = access,
+		.intercept_type = type,
+		.intercept_parameter = parameter,
+	};
+
+	return mshv_hvcall(pt->fd, HVCALL_INSTALL_INTERCEPT, 0, &in,
+			   sizeof(in), NULL, 0, NULL);
+}
+
+int mshv_translate_gva(struct mshv_vp *vp, u64 gva, u64 flags,
+		       struct hv_output_translate_virtual_address *result)
+{
+	struct hv_input_translate_virtual_address in = {
+		.vp_index = vp->index,
+		.control_flags = flags,
+		.gva_page = gva >> PAGE_SHIFT,
+	};
+
+	memset(result, 0, sizeof(*result));
+	return mshv_hvcall(vp->pt->fd, HVCALL_TRANSLATE_VIRTUAL_ADDRESS, 0, &in,
+			   sizeof(in), result, sizeof(*result), NULL);
+}
+
+long mshv_run_once(struct mshv_vp *vp)
+{
+	struct mshv_run_vp run;
+	int ret;
+
+	static_assert(sizeof(run) >= sizeof(vp->msg), "size of a message");
+
+	ret = do_ioctl(vp->fd, MSHV_RUN_VP, &run);
+	if (ret)
+		return ret;
+
+	memcpy(&vp->msg, &run, sizeof(vp->msg));
+	return vp->msg.header.message_type;
+}
+
+long mshv_run(struct mshv_vp *vp)
+{
+	long ret;
+
+	do {
+		ret = mshv_run_once(vp);
+	} while (ret == -EINTR);
+
+	return ret;
+}
+
+/*
+ * The guest
+ */
+
+int guest_prepare(struct mshv_vp *vp, u64 rip, struct guest_args args)
+{
+	struct hv_register_assoc regs[] = {
+		reg64(HV_X64_REGISTER_RAX, args.rax),
+		reg64(HV_X64_REGISTER_RCX, args.rcx),
+		reg64(HV_X64_REGISTER_RDX, args.rdx),
+		reg64(HV_X64_REGISTER_RSI, args.rsi),
+		reg64(HV_X64_REGISTER_RDI, args.rdi),
+		reg64(HV_X64_REGISTER_RIP, rip),
+	};
+
+	return mshv_set_regs(vp, regs, ARRAY_SIZE(regs));
+}
+
+long guest_run(struct mshv_vp *vp, u64 rip, struct guest_args args)
+{
+	int ret;
+
+	ret = guest_prepare(vp, rip, args);
+	if (ret)
+		return ret;
+	return mshv_run(vp);
+}
+
+int guest_call(struct mshv_vp *vp, const char *command, struct guest_args args,
+	       u64 *result)
+{
+	long ret;
+
+	memset(&vp->msg, 0, sizeof(vp->msg));
+	ret = guest_run(vp, GUEST_ADDR(command), args);
+	if (ret < 0)
+		return ret;
+	if (ret != HVMSG_X64_HALT)
+		return -EPROTO;
+	return result ? mshv_get_reg(vp, HV_X64_REGISTER_RAX, result) : 0;
+}
+
+static void *guest_thread(void *arg)
+{
+	struct guest_thread *thread = arg;
+	int ret;
+
+	ret = guest_prepare(thread->vp, thread->rip, thread->args);
+	WRITE_ONCE(thread->started, true);
+	if (ret) {
+		thread->ret = ret;
+	} else {
+		while ((thread->ret = mshv_run_once(thread->vp)) == -EINTR)
+			WRITE_ONCE(thread->interrupted, thread->interrupted + 1);
+		if (mshv_get_reg(thread->vp, HV_X64_REGISTER_RAX, &thread->rax))
+			thread->rax = 0;
+	}
+	WRITE_ONCE(thread->ended, true);
+
+	return NULL;
+}
+
+int guest_thread_start(struct guest_thread *thread, struct mshv_vp *vp,
+		       const char *command, struct guest_args args)
+{
+	pthread_t id;
+	int ret;
+
+	memset(thread, 0, sizeof(*thread));
+	thread->vp = vp;
+	thread->rip = GUEST_ADDR(command);
+	thread->args = args;
+	ret = pthread_create(&id, NULL, guest_thread, thread);
+	thread->thread = id;
+	return -ret;
+}
+
+long guest_thread_join(struct guest_thread *thread)
+{
+	pthread_join(thread->thread, NULL);
+	return thread->ret;
+}
+
+bool wait_for_change(const u64 *value, u64 old, int msec)
+{
+	struct timespec now, end;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += msec / 1000;
+	end.tv_nsec += msec % 1000 * 1000000L;
+
+	while (READ_ONCE(*value) == old) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec > end.tv_sec + 1 ||
+		    (now.tv_sec - end.tv_sec) * 1000000000L +
+		    now.tv_nsec - end.tv_nsec > 0)
+			return READ_ONCE(*value) != old;
+		usleep(100);
+	}
+
+	return true;
+}
+
+/*
+ * Memory of the VMM
+ */
+
+static bool write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return ok;
+}
+
+/* Value of the line "@name <number>" or "@name: <number>" of a file */
+static long read_field(const char *path, const char *name)
+{
+	size_t len = strlen(name);
+	char line[256];
+	long value = -ENOENT;
+	FILE *file;
+
+	file = fopen(path, "r");
+	if (!file)
+		return -errno;
+	while (fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, name, len) &&
+		    (line[len] == ' ' || line[len] == ':')) {
+			value = atol(line + len + 1);
+			break;
+		}
+	}
+	fclose(file);
+	return value;
+}
+
+bool hugetlb_reserve(unsigned int pages)
+{
+	char text[16];
+
+	if (read_field("/proc/meminfo", "Hugepagesize") != 2048)
+		return false;
+	if (read_field("/proc/meminfo", "HugePages_Free") >= (long)pages)
+		return true;
+	snprintf(text, sizeof(text), "%u", pages);
+	write_file("/proc/sys/vm/nr_hugepages", text);
+	return read_field("/proc/meminfo", "HugePages_Free") >= (long)pages;
+}
+
+static void *map_at(size_t size, size_t align, int flags, int fd)
+{
+	u8 *area, *addr;
+
+	area = mmap(NULL, size + align, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (area == MAP_FAILED)
+		return NULL;
+
+	/* Holes before and after make an access past the end a fault */
+	addr = (u8 *)(((uintptr_t)area + align - 1) & ~(align - 1));
+	if (addr > area)
+		munmap(area, addr - area);
+	munmap(addr + size, area + align - addr);
+
+	addr = mmap(addr, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+	return addr == MAP_FAILED ? NULL : addr;
+}
+
+void *mshv_alloc(enum mshv_backing backing, size_t size)
+{
+	void *addr = NULL;
+	int fd;
+
+	switch (backing) {
+	case BACKING_ANON:
+		addr = map_at(size, PAGE_SIZE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		if (addr)
+			madvise(addr, size, MADV_NOHUGEPAGE);
+		break;
+	case BACKING_THP:
+		addr = map_at(size, HUGE_SIZE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		if (addr && madvise(addr, size, MADV_HUGEPAGE)) {
+			mshv_free(addr, size);
+			addr = NULL;
+			errno = ENOTSUP;
+		}
+		break;
+	case BACKING_HUGETLB:
+		addr = map_at(size, HUGE_SIZE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+		break;
+	case BACKING_MEMFD:
+		fd = memfd_create("mshv-test", MFD_CLOEXEC);
+		if (fd < 0)
+			break;
+		if (!ftruncate(fd, size))
+			addr = map_at(size, PAGE_SIZE, MAP_SHARED, fd);
+		close(fd);
+		break;
+	}
+
+	return addr;
+}
+
+void mshv_free(void *addr, size_t size)
+{
+	if (addr)
+		munmap(addr, size);
+}
+
+u64 page_pfn(const void *addr)
+{
+	static int fd = -1;
+	u64 entry = 0;
+	off_t offset = ((uintptr_t)addr >> PAGE_SHIFT) * sizeof(entry);
+
+	/* A forked child has page tables of its own */
+	static pid_t owner;
+
+	if (owner != getpid()) {
+		if (fd >= 0)
+			close(fd);
+		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+		owner = getpid();
+	}
+
+	if (pread(fd, &entry, sizeof(entry), offset) != sizeof(entry))
+		return 0;
+	if (!(entry >> 63))
+		return 0;
+	return entry & ((1ULL << 55) - 1);
+}
+
+bool pagemap_usable(void)
+{
+	u8 on_stack = 1;
+
+	return page_pfn(&on_stack) != 0;
+}
+
+long pin_balance(void)
+{
+	long acquired, released;
+	char buf[16];
+	int fd;
+
+	/* Counters are kept per CPU for a while: fold them */
+	fd = open("/proc/sys/vm/stat_refresh", O_RDONLY);
+	if (fd >= 0) {
+		if (read(fd, buf, sizeof(buf)) < 0)
+			say("stat_refresh: %s", strerror(errno));
+		close(fd);
+	} else {
+		sleep(2);
+	}
+
+	acquired = read_field("/proc/vmstat", "nr_foll_pin_acquired");
+	released = read_field("/proc/vmstat", "nr_foll_pin_released");
+	if (acquired < 0)
+		return acquired;
+	if (released < 0)
+		return released;
+	return acquired - released;
+}
+
+long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
+		u64 pages, u32 perms, bool all)
+{
+	struct oracle_slat entry;
+	long wrong = 0;
+	u64 i;
+	int ret;
+
+	for (i = 0; i < pages; i++) {
+		const char *where = (const char *)addr + i * PAGE_SIZE;
+		u64 pfn = page_pfn(where);
+		const char *what = NULL;
+
+		ret = oracle_slat(pt->id, gfn + i, &entry);
+		if (ret == -ENOENT) {
+			if (!all)
+				continue;
+			entry.spa = 0;
+			entry.flags = 0;
+			what = "is not mapped";
+		} else if (ret) {
+			return ret;
+		} else if (entry.flags & SLAT_NO_ACCESS) {
+			if (!all)
+				continue;
+			what = "is no-access";
+		} else if (!pfn) {
+			what = "maps a page the VMM does not";
+		} else if (entry.spa >> PAGE_SHIFT != pfn) {
+			what = "maps another page than the VMM";
+		} else if ((entry.flags & SLAT_PERMISSIONS) != perms) {
+			what = "has other permissions";
+		}
+
+		if (what && !wrong++)
+			say("GFN %#llx %s: SPA %#llx flags %#x, PFN %#llx perms %#x",
+			    (unsigned long long)gfn + i, what,
+			    (unsigned long long)entry.spa, entry.flags,
+			    (unsigned long long)pfn, perms);
+	}
+
+	return wrong;
+}
+
+/*
+ * What the kernel under test does
+ */
+
+static bool has_gfn_limits(void)
+{
+	struct mshv_pt pt;
+	bool has = false;
+	void *addr;
+
+	addr = mshv_alloc(BACKING_ANON, 2 * PAGE_SIZE);
+	if (addr && !mshv_pt_active(&pt)) {
+		has = mshv_map(&pt, ~0ULL, addr, 2 * PAGE_SIZE, MEM_RW) < 0;
+		mshv_pt_close(&pt);
+	}
+	mshv_free(addr, 2 * PAGE_SIZE);
+	return has;
+}
+
+static bool has_region_errors(void)
+{
+	struct mshv_pt pt;
+	bool has = false;
+	void *addr;
+
+	addr = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	if (addr && !mshv_pt_active(&pt)) {
+		oracle_inject(HVCALL_MAP_GPA_PAGES, 1, HV_STATUS_OPERATION_DENIED,
+			      0, 0);
+		has = mshv_map(&pt, TEST_GFN, addr, PAGE_SIZE, MEM_RW) < 0;
+		oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+		mshv_pt_close(&pt);
+	}
+	mshv_free(addr, PAGE_SIZE);
+	return has;
+}
+
+static bool has_encrypted(void)
+{
+	struct mshv_pt pt;
+	bool has;
+
+	has = !mshv_pt_create(&pt, 0, TEST_ISOLATION_SNP);
+	if (has)
+		mshv_pt_close(&pt);
+	return has;
+}
+
+const char *mshv_missing(enum mshv_feature feature)
+{
+	switch (feature) {
+	case FEATURE_GFN_LIMITS:
+		if (!has_gfn_limits())
+			return "needs: a kernel that refuses impossible GFN ranges";
+		break;
+	case FEATURE_REGION_ERRORS:
+		if (!oracle_present())
+			return "needs: the oracle of the nested root VM";
+		if (!has_region_errors())
+			return "needs: a kernel that reports failed region hypercalls";
+		break;
+	case FEATURE_ENCRYPTED:
+		if (!has_encrypted())
+			return "needs: the test-only isolation type SNP of the kernel";
+		break;
+	}
+
+	return NULL;
+}
+
+unsigned int online_cpus(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN);
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Helpers of the mshv selftests: partitions, regions, VPs, the child guest,
+ * and what the kernel and the hypervisor know about its memory.
+ *
+ * Functions return 0 (or something positive) on success and -errno on failure.
+ * test_x() asserts that mshv_x() succeeds, test_err_x() expects it to fail
+ * with an errno.
+ */
+#ifndef SELFTESTS_MSHV_UTIL_H
+#define SELFTESTS_MSHV_UTIL_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <linux/mshv.h>
+
+#include "guest.h"
+#include "mshv_abi.h"
+#include "oracle.h"
+
+#define HUGE_SIZE	(2UL << 20)
+#define HUGE_PAGES	(HUGE_SIZE >> PAGE_SHIFT)
+
+#define MEM_W		BIT(MSHV_SET_MEM_BIT_WRITABLE)
+#define MEM_X		BIT(MSHV_SET_MEM_BIT_EXECUTABLE)
+#define MEM_RW		MEM_W
+#define MEM_RWX		(MEM_W | MEM_X)
+#define MEM_RO		0
+#define MEM_RX		MEM_X
+
+/* Where tests put their regions: nothing of the guest's own is near */
+#define TEST_GFN	0x10000ULL
+#define TEST_GPA	(TEST_GFN << PAGE_SHIFT)
+
+/* Value of MSHV_PT_ISOLATION_SNP in the test-only extension of the uapi */
+#define TEST_ISOLATION_SNP	1
+
+struct mshv_pt;
+
+struct mshv_vp {
+	struct mshv_pt *pt;
+	int fd;
+	u32 index;
+	struct hv_vp_register_page *regs;	/* NULL if there is none */
+	const struct hv_message *msg_page;
+	struct hv_message msg;			/* of the last mshv_run() */
+};
+
+struct mshv_pt {
+	int dev;
+	int fd;
+	u64 id;		/* for the oracle, 0 without it */
+	u8 *sys;		/* system area of the guest */
+	unsigned int vps;
+	struct mshv_vp vp[GUEST_MAX_VPS];
+};
+
+/* Partitions and VPs */
+
+/* Why no test can run here, NULL if they can */
+const char *mshv_unavailable(void);
+int mshv_open(void);
+int mshv_create_partition(int dev, u64 flags, u64 isolation);
+int mshv_initialize_partition(int fd);
+int mshv_create_vp(int fd, u32 index);
+
+/* A partition object with nothing behind it yet, which may be closed */
+void mshv_pt_init(struct mshv_pt *pt);
+int mshv_pt_create(struct mshv_pt *pt, u64 flags, u64 isolation);
+/* Created, initialized */
+int mshv_pt_active(struct mshv_pt *pt);
+/* Created, initialized, the guest loaded, VPs 0 to @vps - 1 ready to run it */
+int mshv_pt_setup(struct mshv_pt *pt, unsigned int vps);
+/* Add one VP that is ready to run the guest */
+int mshv_pt_add_vp(struct mshv_pt *pt, u32 index);
+/* Add the system area: code, page tables, descriptors, stacks */
+int mshv_pt_load_guest(struct mshv_pt *pt);
+void mshv_pt_close(struct mshv_pt *pt);
+
+/* Regions; addr is a VMM address, size is in bytes */
+int mshv_set_memory(int fd, const struct mshv_user_mem_region *mem);
+int mshv_map(struct mshv_pt *pt, u64 gfn, const void *addr, u64 size,
+	     u8 flags);
+int mshv_unmap(struct mshv_pt *pt, u64 gfn, const void *addr,
+	       u64 size);
+/* Read accessed or dirty bits of @pages GFNs, then apply @op */
+int mshv_access_bitmap(struct mshv_pt *pt, u64 gfn, u64 pages,
+		       u8 type, u8 op, void *bitmap);
+
+/* Hypercalls and registers */
+int mshv_root_hvcall(int fd, struct mshv_root_hvcall *call);
+/* Returns -errno or the number of completed repetitions; status may be NULL */
+int mshv_hvcall(int fd, u16 code, u16 reps, const void *in,
+		size_t in_sz, void *out, size_t out_sz, u16 *status);
+int mshv_get_regs(struct mshv_vp *vp, const u32 *names,
+		  union hv_register_value *values, unsigned int count);
+int mshv_set_regs(struct mshv_vp *vp, const struct hv_register_assoc *regs,
+		  unsigned int count);
+int mshv_get_reg(struct mshv_vp *vp, u32 name, u64 *value);
+int mshv_set_reg(struct mshv_vp *vp, u32 name, u64 value);
+int mshv_install_intercept(struct mshv_pt *pt, u32 access, u32 type,
+			   u64 parameter);
+int mshv_translate_gva(struct mshv_vp *vp, u64 gva, u64 flags,
+		       struct hv_output_translate_virtual_address *result);
+
+/* One MSHV_RUN_VP: the message type or -errno (-EINTR too) */
+long mshv_run_once(struct mshv_vp *vp);
+/* The same, but goes on after a signal */
+long mshv_run(struct mshv_vp *vp);
+
+/* The guest */
+struct guest_args {
+	u64 rax, rcx, rdx, rsi, rdi;
+};
+
+/* Prepare a VP to execute at @rip */
+int guest_prepare(struct mshv_vp *vp, u64 rip, struct guest_args args);
+/* Prepare and run: the message type or -errno */
+long guest_run(struct mshv_vp *vp, u64 rip, struct guest_args args);
+/*
+ * Run a command to its end: RAX in @result (may be NULL). Anything but the
+ * HLT of the command is -EPROTO, with the message in vp->msg.
+ */
+int guest_call(struct mshv_vp *vp, const char *command, struct guest_args args,
+	       u64 *result);
+#define GUEST_ARGS(...) ((struct guest_args){ __VA_ARGS__ })
+
+/* VMM address of a page of the system area */
+#define guest_page(_pt, _page) \
+	((void *)((_pt)->sys + (_page) * PAGE_SIZE))
+/* A quadword of its own for each VP: VMM pointer and guest address */
+#define MAILBOX_OFFSET(_vp)	((_vp) * 64UL)
+#define mailbox_ptr(_pt, _vp) \
+	((u64 *)((_pt)->sys + GUEST_PAGE_MAILBOX * PAGE_SIZE + \
+		 MAILBOX_OFFSET(_vp)))
+#define MAILBOX_GPA(_vp) \
+	(GUEST_PAGE_GPA(GUEST_PAGE_MAILBOX) + MAILBOX_OFFSET(_vp))
+#define DATA_GPA	GUEST_PAGE_GPA(GUEST_PAGE_DATA)
+
+/* A VP that runs a command in a thread of its own */
+struct guest_thread {
+	struct mshv_vp *vp;
+	u64 rip;
+	struct guest_args args;
+	unsigned long thread;
+	bool started;
+	bool ended;
+	u64 interrupted;	/* times MSHV_RUN_VP gave -EINTR */
+	long ret;			/* as of mshv_run() */
+	u64 rax;
+};
+
+int guest_thread_start(struct guest_thread *thread, struct mshv_vp *vp,
+		       const char *command, struct guest_args args);
+/* Returns thread->ret */
+long guest_thread_join(struct guest_thread *thread);
+/* Wait until *value differs from @old, at most @msec: did it change? */
+bool wait_for_change(const u64 *value, u64 old, int msec);
+
+/* Memory of the VMM */
+enum mshv_backing {
+	BACKING_ANON,		/* 4K pages */
+	BACKING_THP,
+	BACKING_HUGETLB,
+	BACKING_MEMFD,
+};
+
+/* NULL with errno ENOTSUP if the system cannot give this kind of memory */
+void *mshv_alloc(enum mshv_backing backing, size_t size);
+void mshv_free(void *addr, size_t size);
+/* Ask for huge pages of the system's pool, false if it has not that many */
+bool hugetlb_reserve(unsigned int pages);
+/* PFN of a page present at @addr, 0 if there is none or it cannot be seen */
+u64 page_pfn(const void *addr);
+bool pagemap_usable(void);
+/* Pins acquired and not released, of the whole system; -errno */
+long pin_balance(void);
+
+/*
+ * CHECK of the SLAT against the VMM's page tables: every GFN the SLAT maps is
+ * the page the VMM has at the region's address, with permissions @perms
+ * (SLAT_READ and so on), and if @all, every GFN is mapped. Returns how many
+ * GFNs are wrong (the first is logged) or -errno.
+ */
+long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
+		u64 pages, u32 perms, bool all);
+
+/* What the kernel under test does; found out by trying */
+enum mshv_feature {
+	/* ranges of GFNs that wrap or that no GPA can have are refused */
+	FEATURE_GFN_LIMITS,
+	/* a failed hypercall for a region is an error of the ioctl */
+	FEATURE_REGION_ERRORS,
+	/* encrypted partitions can be created (test-only kernel patch) */
+	FEATURE_ENCRYPTED,
+};
+
+/* Reason to skip if the kernel has it not, else NULL */
+const char *mshv_missing(enum mshv_feature feature);
+
+unsigned int online_cpus(void);
+
+/* For use in tests and fixtures, where SKIP() is defined */
+
+#define require_mshv() do { \
+	const char *_why = mshv_unavailable(); \
+	if (_why) \
+		SKIP(return, "%s", _why); \
+} while (0)
+
+#define require_oracle() do { \
+	if (!oracle_present()) \
+		SKIP(return, "needs: the oracle of the nested root VM"); \
+} while (0)
+
+/*
+ * With MSHV_TEST_STRICT in the environment a missing feature is a failure: for
+ * runs of a kernel that is known to have them all.
+ */
+#define require_feature(_feature) do { \
+	const char *_why = mshv_missing(_feature); \
+	if (_why && getenv("MSHV_TEST_STRICT")) \
+		ASSERT_STREQ("", _why); \
+	if (_why) \
+		SKIP(return, "%s", _why); \
+} while (0)
+
+#define require_pagemap() do { \
+	if (!pagemap_usable()) \
+		SKIP(return, "needs: PFNs of /proc/self/pagemap"); \
+} while (0)
+
+#define require_pin_counters() do { \
+	if (pin_balance() < 0) \
+		SKIP(return, "needs: nr_foll_pin_* in /proc/vmstat"); \
+} while (0)
+
+#define require_cpus(_nr) do { \
+	if (online_cpus() < (_nr)) \
+		SKIP(return, "needs: %u CPUs", (_nr)); \
+} while (0)
+
+#define require_hugetlb(_pages) do { \
+	if (!hugetlb_reserve(_pages)) \
+		SKIP(return, "needs: %u huge pages", (_pages)); \
+} while (0)
+
+#define test_pt_setup(_pt, _vps) \
+	ASSERT_EQ(0, mshv_pt_setup(_pt, _vps))
+#define test_map(_pt, _gfn, _addr, _size, _flags) \
+	ASSERT_EQ(0, mshv_map(_pt, _gfn, _addr, _size, _flags))
+#define test_err_map(_errno, _pt, _gfn, _addr, _size, _flags) \
+	EXPECT_EQ(-(_errno), mshv_map(_pt, _gfn, _addr, _size, _flags))
+#define test_unmap(_pt, _gfn, _addr, _size) \
+	ASSERT_EQ(0, mshv_unmap(_pt, _gfn, _addr, _size))
+#define test_err_unmap(_errno, _pt, _gfn, _addr, _size) \
+	EXPECT_EQ(-(_errno), mshv_unmap(_pt, _gfn, _addr, _size))
+#define test_guest(_vp, _command, ...) \
+	ASSERT_EQ(0, guest_call(_vp, _command, GUEST_ARGS(__VA_ARGS__), NULL)) { \
+		TH_LOG("message %#x", (_vp)->msg.header.message_type); \
+	}
+#define test_guest_result(_expected, _vp, _command, ...) do { \
+	u64 _result = 0; \
+	ASSERT_EQ(0, guest_call(_vp, _command, GUEST_ARGS(__VA_ARGS__), \
+				&_result)) { \
+		TH_LOG("message %#x", (_vp)->msg.header.message_type); \
+	} \
+	ASSERT_EQ((u64)(_expected), _result); \
+} while (0)
+#define test_slat(_pt, _gfn, _addr, _pages, _perms, _all) \
+	ASSERT_EQ(0, slat_check(_pt, _gfn, _addr, _pages, _perms, _all))
+#define test_slat_empty(_pt, _gfn, _pages) \
+	ASSERT_EQ(0, oracle_mapped((_pt)->id, _gfn, (_gfn) + (_pages) - 1))
+
+#endif /* SELFTESTS_MSHV_UTIL_H */
