@@ -331,6 +331,8 @@ void synic_init(struct cpu *cpu);
 bool synic_msr(struct cpu *cpu, u32 msr, u64 *value, bool write);
 void synic_queue(struct cpu *cpu, struct vp *vp, u32 type);
 void synic_forget(struct vp *vp);
+u16 hv_signal_event_direct(struct hcall *h);
+u16 hv_post_message_direct(struct hcall *h);
 
 /* hypercall.c */
 u64 do_hypercall(struct cpu *cpu, u64 control, u64 in, u64 out);

@@ -44,6 +44,15 @@ void synic_init(struct cpu *cpu)
 		cpu->sint[i] = HV_SINT_MASKED;
 }
 
+/* The interrupt of a SINT, where the root wants one. */
+static void interrupt(struct cpu *cpu, u32 sint)
+{
+	u64 v = cpu->sint[sint];
+
+	if (!(v & HV_SINT_MASKED) && (v & 0xff) >= 16)
+		x2apic_send(cpu->id, v & 0xff);
+}
+
 static void deliver(struct cpu *cpu)
 {
 	struct hv_message *m = cpu->simp;
@@ -78,8 +87,7 @@ static void deliver(struct cpu *cpu)
 	mb();
 	m->type = vp->queued_type;
 	vp->queued_type = 0;
-	if (!(cpu->sint[0] & HV_SINT_MASKED) && (cpu->sint[0] & 0xff) >= 16)
-		x2apic_send(cpu->id, cpu->sint[0] & 0xff);
+	interrupt(cpu, 0);
 }
 
 /* Tells the root about @vp: an opaque intercept or a scheduler signal. */
@@ -121,6 +129,73 @@ void synic_forget(struct vp *vp)
 		}
 	}
 	vp->queued_type = 0;
+}
+
+/* The root VP a direct call names; children have no SynIC yet. */
+static u16 direct_target(u64 id, u32 index, u8 vtl, u32 sint, struct cpu **cpu)
+{
+	struct partition *pt = find_partition(id);
+
+	if (!pt)
+		return HV_STATUS_INVALID_PARTITION_ID;
+	if (pt != &root_partition)
+		return HV_STATUS_OPERATION_DENIED;
+	if (index >= nr_cpus)
+		return HV_STATUS_INVALID_VP_INDEX;
+	if (vtl || sint >= HV_SINT_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
+	*cpu = &cpus[index];
+	return (*cpu)->scontrol & 1 ? HV_STATUS_SUCCESS :
+				      HV_STATUS_INVALID_VP_STATE;
+}
+
+/* Sets an event flag of a SINT; output: was it clear before? */
+u16 hv_signal_event_direct(struct hcall *h)
+{
+	const u64 *in = (const u64 *)h->in;
+	u32 sint = in[1] >> 40 & 0xff, flag = in[1] >> 48;
+	struct cpu *cpu;
+	u16 status = direct_target(in[0], in[1], in[1] >> 32, sint, &cpu);
+	u64 bit = 1ull << (flag % 64), *word;
+
+	if (status)
+		return status;
+	if (flag >= HV_EVENT_FLAGS_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
+	if (!(cpu->siefp_msr & 1))
+		return HV_STATUS_INVALID_VP_STATE;
+	word = (u64 *)cpu->siefp + sint * (HV_EVENT_FLAGS_COUNT / 64) + flag / 64;
+	if (!(__atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) & bit)) {
+		h->out[0] = 1;
+		interrupt(cpu, sint);
+	}
+	return HV_STATUS_SUCCESS;
+}
+
+/* Posts a message to a SINT's slot, which must be free. */
+u16 hv_post_message_direct(struct hcall *h)
+{
+	const u32 *in = (const u32 *)h->in;
+	const struct hv_message *from = (const void *)(h->in + 20);
+	struct hv_message *to;
+	struct cpu *cpu;
+	u16 status = direct_target(*(const u64 *)h->in, in[2], in[3], in[4], &cpu);
+
+	if (status)
+		return status;
+	if (!from->type || from->payload_size > sizeof(from->payload))
+		return HV_STATUS_INVALID_PARAMETER;
+	if (!(cpu->simp_msr & 1))
+		return HV_STATUS_INVALID_VP_STATE;
+	to = &cpu->simp[in[4]];
+	if (to->type)
+		return HV_STATUS_INSUFFICIENT_BUFFERS;
+	memcpy((u8 *)to + 4, (const u8 *)from + 4, sizeof(*to) - 4);
+	to->flags = 0;
+	mb();
+	to->type = from->type;
+	interrupt(cpu, in[4]);
+	return HV_STATUS_SUCCESS;
 }
 
 /* A register that names a fixed page: only its enable bit can be written. */
