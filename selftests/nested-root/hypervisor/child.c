@@ -5,8 +5,43 @@
  */
 #include "hv.h"
 
+#define CR4_PAE	(1ull << 5)
 #define CR4_OSXSAVE	(1ull << 18)
 #define UNIMPLEMENTED_MSR_IGNORE	1
+
+/*
+ * QEMU takes a #VMEXIT badly while LME is set, paging off and PAE clear: it
+ * loads the host's CR0 before its CR4, refuses, and the host goes on with the
+ * guest's CR0. So LME stays out of the VMCB until a write of CR0 can switch
+ * paging on, and CR4 cannot change while it is in. The writes themselves are
+ * executed by the guest, with the intercept moved on.
+ */
+void guard_lme(struct vp *vp)
+{
+	struct vmcb *v = vp->cpu.vmcb;
+	bool waits = (child_efer(vp) & EFER_LME) && !(v->cr0 >> 31);
+
+	if (v->exit_code == EXIT_CR_WRITE(0))
+		vp->lme_guard = v->cr4 & CR4_PAE ? LME_VISIBLE_UNTIL_CR4 :
+						   LME_HIDDEN_UNTIL_CR4;
+	else if (v->exit_code == EXIT_CR_WRITE(4) || !(v->cr4 & CR4_PAE))
+		vp->lme_guard = LME_HIDDEN_UNTIL_CR0;
+	if (vp->lme_hidden)
+		v->efer |= EFER_LME;
+	vp->lme_hidden = waits && vp->lme_guard != LME_VISIBLE_UNTIL_CR4;
+	if (vp->lme_hidden)
+		v->efer &= ~EFER_LME;
+	vmcb_intercept(v, ICPT_CR_WRITE(0),
+		       waits && vp->lme_guard == LME_HIDDEN_UNTIL_CR0);
+	vmcb_intercept(v, ICPT_CR_WRITE(4),
+		       waits && vp->lme_guard != LME_HIDDEN_UNTIL_CR0);
+}
+
+u64 child_efer(struct vp *vp)
+{
+	return (vp->cpu.vmcb->efer & ~EFER_SVME) |
+	       (vp->lme_hidden ? EFER_LME : 0);
+}
 
 void child_cpuid(struct vp *vp, u32 leaf, u32 subleaf, u32 *r)
 {
@@ -125,12 +160,13 @@ static bool child_msr(struct vp *vp, u32 msr, u64 *value, bool write)
 	switch (msr) {
 	case MSR_EFER:
 		if (!write) {
-			*value = v->efer & ~EFER_SVME;
+			*value = child_efer(vp);
 			return true;
 		}
 		if ((*value & ~EFER_VALID) ||
-		    ((v->cr0 >> 31) && ((*value ^ v->efer) & 0x100)))
+		    ((v->cr0 >> 31) && ((*value ^ v->efer) & EFER_LME)))
 			return false;
+		vp->lme_hidden = false;
 		v->efer = (*value & ~(1ull << 10)) | (v->efer & (1 << 10)) |
 			  EFER_SVME;
 		return true;
@@ -256,6 +292,9 @@ enum vp_exit child_exit(struct cpu *cpu, struct vp *vp)
 		return VP_CONTINUE;
 	case EXIT_VMMCALL:
 		return exit_vmmcall(vp);
+	case EXIT_CR_WRITE(0):
+	case EXIT_CR_WRITE(4):
+		return VP_CONTINUE;	/* guard_lme() lets it through */
 	case EXIT_INVD:
 		v->rip += 2;
 		return VP_CONTINUE;

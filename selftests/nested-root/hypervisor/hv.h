@@ -48,6 +48,7 @@ typedef u8 bool;
 #define MSR_VM_HSAVE_PA	0xc0010117
 #define MSR_X2APIC_TIMER_COUNT	0x838
 #define MSR_X2APIC_ICR	0x830
+#define EFER_LME	(1ull << 8)
 #define EFER_SVME	(1ull << 12)
 #define EFER_VALID	0xd01ull	/* SCE LME LMA NXE */
 
@@ -75,7 +76,7 @@ struct page_info {
 	u8 kind:7;
 	u8 root_ok:1;		/* the root may access it although not its own */
 	u8 slot;		/* owning partition's slot */
-	u16 maps;		/* child SLAT entries that point here */
+	u32 maps;		/* child SLAT entries that point here */
 };
 
 /* A virtual processor as SVM sees it. Offsets are known to entry.S. */
@@ -143,6 +144,13 @@ struct partition {
 	void *stats[4];
 };
 
+/* See guard_lme() in child.c. */
+enum lme_guard {
+	LME_HIDDEN_UNTIL_CR0,
+	LME_HIDDEN_UNTIL_CR4,
+	LME_VISIBLE_UNTIL_CR4,
+};
+
 /* A child VP; the structure is a page of its partition's pool. */
 struct vp {
 	struct vcpu cpu;
@@ -153,6 +161,8 @@ struct vp {
 	bool dispatch_suspend;
 	bool root_blocked;	/* the root was told that dispatch is blocked */
 	struct cpu *running;
+	bool lme_hidden;	/* EFER.LME is set but not in the VMCB */
+	u8 lme_guard;
 	u64 signal_count;
 	struct hv_message *message;
 	struct hv_register_page *regs;
@@ -392,6 +402,8 @@ enum vp_exit {
 
 enum vp_exit vp_run(struct cpu *cpu, struct vp *vp);
 enum vp_exit child_exit(struct cpu *cpu, struct vp *vp);
+void guard_lme(struct vp *vp);
+u64 child_efer(struct vp *vp);
 void child_cpuid(struct vp *vp, u32 leaf, u32 subleaf, u32 *r);
 bool intercept_message(struct vp *vp);
 

@@ -78,6 +78,7 @@ _Static_assert(__builtin_offsetof(struct vmcb, rsp) == 0x5d8, "VMCB layout");
 _Static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 
 /* Bit numbers in intercepts[] */
+#define ICPT_CR_WRITE(n)	(16 + (n))
 #define ICPT_EXCEPTION(v)	(64 + (v))
 #define ICPT_INTR		96
 #define ICPT_NMI		97
@@ -100,6 +101,7 @@ _Static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 #define ICPT_MWAIT		139
 #define ICPT_XSETBV		141
 
+#define EXIT_CR_WRITE(n)	(0x10 + (n))
 #define EXIT_EXCEPTION(v)	(0x40 + (v))
 #define EXIT_INTR		0x60
 #define EXIT_NMI		0x61

@@ -382,6 +382,7 @@ enum vp_exit vp_run(struct cpu *cpu, struct vp *vp)
 	unlock_hv();
 	fpu_switch(&cpu->root, &vp->cpu);
 	do {
+		guard_lme(vp);
 		svm_run(cpu, &vp->cpu, vp->pt);
 		exit = child_exit(cpu, vp);
 	} while (exit == VP_CONTINUE);

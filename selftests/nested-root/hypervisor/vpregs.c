@@ -194,7 +194,7 @@ static u16 get_register(struct vp *vp, u32 name, union hv_value *value)
 		value->q[0] = rdtsc() + v->tsc_offset;
 		break;
 	case REG_EFER:
-		value->q[0] = v->efer & ~EFER_SVME;
+		value->q[0] = child_efer(vp);
 		break;
 	case REG_VP_INDEX:
 		value->q[0] = vp->index;
@@ -275,6 +275,8 @@ static u16 set_register(struct vp *vp, u32 name, const union hv_value *value)
 		    ((q >> 29 & 1) && !(q >> 30 & 1)))
 			return HV_STATUS_INVALID_REGISTER_VALUE;
 		v->cr0 = q | 0x10;
+		v->efer = child_efer(vp) | EFER_SVME;
+		vp->lme_hidden = false;
 		update_lma(v);
 		break;
 	case REG_CR8:
@@ -310,6 +312,7 @@ static u16 set_register(struct vp *vp, u32 name, const union hv_value *value)
 	case REG_EFER:
 		if (q & ~EFER_VALID)
 			return HV_STATUS_INVALID_REGISTER_VALUE;
+		vp->lme_hidden = false;
 		v->efer = q | EFER_SVME;
 		update_lma(v);
 		break;
@@ -373,7 +376,7 @@ void regpage_out(struct vp *vp)
 	p->cr3 = v->cr3;
 	p->cr4 = v->cr4;
 	p->cr8 = v->int_ctl & 0xf;
-	p->efer = v->efer & ~EFER_SVME;
+	p->efer = child_efer(vp);
 	p->dr7 = v->dr7;
 	get_register(vp, REG_PENDING_INTERRUPTION, &value);
 	p->pending_interruption = value.q[0];
