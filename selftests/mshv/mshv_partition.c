@@ -256,23 +256,6 @@ TEST_F(life, killed_vmm_leaves_no_partition)
 	EXPECT_EQ(before.leaks, after.leaks);
 }
 
-TEST_F(life, vp_keeps_the_partition_alive)
-{
-	struct oracle_partition partition;
-	int fd;
-
-	require_oracle();
-	ASSERT_EQ(0, make_partition(&self->pt, variant));
-	if (!variant->vps)
-		SKIP(return, "needs: a VP");
-
-	fd = self->pt.fd;
-	self->pt.fd = -1;
-	close(fd);
-	EXPECT_EQ(0, oracle_partition(self->pt.id, &partition));
-	EXPECT_TRUE(gone_after_close(&self->pt));
-}
-
 FIXTURE(partition)
 {
 	struct mshv_pt pt;
@@ -387,6 +370,21 @@ TEST_F(partition, dry_pool_is_refilled)
 	ASSERT_EQ(0, oracle_pool(self->pt.id, &after));
 	/* The allocation that failed made the driver deposit */
 	EXPECT_LT(before.deposited, after.deposited);
+}
+
+TEST_F(partition, vp_keeps_the_partition_alive)
+{
+	struct oracle_partition partition;
+	int vp;
+
+	require_oracle();
+	vp = mshv_create_vp(self->pt.fd, 0);
+	ASSERT_LE(0, vp);
+	close(self->pt.fd);
+	self->pt.fd = -1;
+	EXPECT_EQ(0, oracle_partition(self->pt.id, &partition));
+	close(vp);
+	EXPECT_EQ(-ENOENT, oracle_partition(self->pt.id, &partition));
 }
 
 static void test_vp_state_page(struct __test_metadata *_metadata, int fd,

@@ -454,24 +454,28 @@ TEST_F_TIMEOUT(access, unmap_returns_when_no_cpu_can_write, 60)
 
 TEST_F_TIMEOUT(access, unmap_stops_execution_on_another_cpu, 60)
 {
-	const u8 jump_to_self[] = { 0xeb, 0xfe };
+	/* incq (%rsi); jmp back to it */
+	const u8 code[] = { 0x48, 0xff, 0x06, 0xeb, 0xfb };
+	u64 *counter = mailbox_ptr(&self->pt, 1);
 	struct guest_thread thread;
 	unsigned int round;
 
 	require_cpus(2);
-	memcpy(self->mem, jump_to_self, sizeof(jump_to_self));
-	for (round = 0; round < 5; round++) {
+	memcpy(self->mem, code, sizeof(code));
+	for (round = 0; round < 10; round++) {
 		ASSERT_EQ(0, guest_thread_start(&thread, self->vp, guest_exec,
-						GUEST_ARGS(.rdi = TEST_GPA)));
-		usleep(10000);
-		ASSERT_TRUE(READ_ONCE(thread.started));
-		ASSERT_FALSE(READ_ONCE(thread.ended));
+						GUEST_ARGS(.rdi = TEST_GPA,
+							   .rsi = MAILBOX_GPA(1))));
+		ASSERT_TRUE(wait_for_change(counter, READ_ONCE(*counter), 5000));
 		ASSERT_EQ(0, mshv_unmap(&self->pt, TEST_GFN, self->mem,
 					ACCESS_SIZE));
+		ASSERT_FALSE(changes(counter, 20)) {
+			TH_LOG("round %u: the guest still executes", round);
+		}
 		EXPECT_EQ(HVMSG_UNMAPPED_GPA, guest_thread_join(&thread));
 		EXPECT_EQ(HV_INTERCEPT_ACCESS_EXECUTE,
 			  self->vp->msg.intercept.intercept_access_type);
-		EXPECT_EQ(TEST_GPA, self->vp->msg.intercept.rip);
+		EXPECT_EQ(TEST_GPA, self->vp->msg.intercept.rip & ~0xfffULL);
 		test_map(&self->pt, TEST_GFN, self->mem, ACCESS_SIZE, MEM_RWX);
 	}
 }

@@ -672,7 +672,6 @@ static void *map_at(size_t size, size_t align, int flags, int fd)
 	if (area == MAP_FAILED)
 		return NULL;
 
-	/* Holes before and after make an access past the end a fault */
 	addr = (u8 *)(((uintptr_t)area + align - 1) & ~(align - 1));
 	if (addr > area)
 		munmap(area, addr - area);

@@ -183,8 +183,7 @@ FIXTURE_TEARDOWN(vp)
 	mshv_pt_close(&self->pt);
 }
 
-static u64 reg(struct __test_metadata *_metadata, struct mshv_vp *vp,
-		    u32 name)
+static u64 reg(struct __test_metadata *_metadata, struct mshv_vp *vp, u32 name)
 {
 	u64 value = 0;
 

@@ -136,8 +136,7 @@ long oracle_mapped(u64 pt, u64 first, u64 last)
 	static struct oracle_slat entries[4096];
 	long i, n, pages = 0;
 
-	n = oracle_audit(pt, first, last, entries,
-			 sizeof(entries) / sizeof(entries[0]));
+	n = oracle_audit(pt, first, last, entries, ARRAY_SIZE(entries));
 	if (n < 0)
 		return n;
 

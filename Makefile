@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# make kselftest TARGETS=mshv   the suite in the nested root VM
+# make check                    everything the repository can verify about itself
+
+export KDIR O CPUS MEM TESTS CONFIG ACCEL HV CMDLINE TIMEOUT BOOT_TIMEOUT CACHE
+export TARGETS TEST_ONLY CHECKS LIST
+unexport MAKEFLAGS MAKELEVEL
+
+help:
+	@sed -n 's/^#h \{0,1\}//p' Makefile
+
+#h make kselftest TARGETS=mshv
+#h	Install what is missing, fetch v6.18, apply patches/, build, boot the
+#h	nested root VM, run selftests/mshv in it. Exit status: the verdict.
+#h	  KDIR=DIR      a clean 6.18 kernel tree to use instead of fetching one;
+#h	                it is only read, and taken as it is if it has the series
+#h	  O=DIR         where to build (default: in the cache); logs are in O/run
+#h	  CPUS=2        CPUs of the root partition, 1 to 8
+#h	  MEM=2G        memory, 1G to 8G
+#h	  TESTS="..."   only these programs; PROGRAM:CASE for one case of one
+#h	  CONFIG=FILE   a fragment to merge into the kernel configuration
+#h	  ACCEL=auto    kvm (needs nested SVM), tcg, or auto: kvm where possible
+#h	  HV="..."      hypervisor parameters, e.g. HV="sched=hyp split=free"
+#h	  CMDLINE="..." more for the root kernel's command line
+#h	  TIMEOUT=900   seconds a run may take; BOOT_TIMEOUT=120 until init runs
+#h	  CACHE=DIR     downloads, trees and builds
+#h	                (default: $XDG_CACHE_HOME or ~/.cache, mshv-nested-root)
+#h	  TEST_ONLY=0   without the test-only kernel patches
+kselftest:
+	@scripts/kselftest
+
+#h make check
+#h	Verify everything. CHECKS="name ..." runs only these, LIST=1 lists them.
+check:
+	@scripts/check
+
+#h make boottime
+#h	Time until the root's init runs, with and without the hypervisor.
+boottime:
+	@scripts/boottime
+
+#h make clean
+#h	Remove the builds (or O=), keep downloads and kernel trees.
+clean:
+	rm -rf $(or $(O),$(or $(CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mshv-nested-root)/build)
+
+.PHONY: help kselftest check boottime clean

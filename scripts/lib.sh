@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034,SC2119,SC2120
+#
+# What the scripts share: messages, cache and lock, hashes, git, kernel trees.
+# Sourced, never run.
+
+# The release the series is made for, and its commit in the mainline tree.
+BASE_VERSION=6.18
+BASE_COMMIT=7d0a66e4bb9081d75c82ec4957c50034cb0ea449
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+: "${CACHE:=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/mshv-nested-root}"
+CACHE=$(realpath -m "$CACHE")
+JOBS=$(nproc)
+export LC_ALL=C.UTF-8
+
+# Commits that scripts make have a fixed committer, so their ids depend on
+# nothing but their content; the user's git configuration does not matter.
+export GIT_COMMITTER_NAME=mshv GIT_COMMITTER_EMAIL=mshv@localhost
+kgit() {
+	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 GIT_OPTIONAL_LOCKS=0 \
+		git -c safe.directory='*' -c advice.detachedHead=false \
+		-c core.hooksPath=/dev/null -c gc.auto=0 -c maintenance.auto=false "$@"
+}
+
+die() {
+	echo "mshv: $*" >&2
+	exit 1
+}
+
+say() {
+	printf '== [%3ds] %s\n' "$SECONDS" "$*" >&2
+}
+
+# Prints the comment a script opens with
+usage() { # [STATUS]
+	sed -n '/^# SPDX/d; 2,/^[^#]/{s/^# \{0,1\}//p}' "$0"
+	exit "${1:-0}"
+}
+
+# Only one run may use a cache; a script that was started by one that holds
+# the lock must not ask for it again.
+take_lock() {
+	[ "${MSHV_LOCK:-}" = "$CACHE" ] && return
+	mkdir -p "$CACHE" 2>/dev/null || die "cannot create $CACHE; set CACHE= to a directory that can be written"
+	exec 9>"$CACHE/lock" || die "cannot write to $CACHE; set CACHE= to another directory"
+	flock -n 9 || die "another run uses $CACHE; wait for it to end or set CACHE= to another directory"
+	export MSHV_LOCK=$CACHE
+	rm -rf "$CACHE"/tmp.*
+}
+
+# logged WHAT LOG COMMAND...: runs a command silently; when it fails says so
+# in one line, a full disk by name.
+logged() {
+	local what=$1 log=$2
+	shift 2
+	mkdir -p "$(dirname "$log")" 2>/dev/null || true
+	if "$@" >"$log" 2>&1 </dev/null; then
+		return 0
+	fi
+	failed "$what" "$log"
+}
+
+failed() {
+	local what=$1 log=$2 dir line
+	dir=$(dirname "$log")
+	while [ ! -d "$dir" ]; do dir=$(dirname "$dir"); done
+	if grep -qs 'No space left on device\|Disk quota exceeded' "$log" || ! disk_has "$dir" 1; then
+		die "$what failed: the disk that holds $dir is full; make room or set CACHE= and O= to another disk"
+	fi
+	line=$(grep -a -m1 -E 'error:|Error |^E: |fatal:|\*\*\*' "$log" || tail -n1 "$log") 2>/dev/null || true
+	die "$what failed: ${line:-no output}; see $log"
+}
+
+# disk_has DIR MIB: is that much room left?
+disk_has() {
+	[ "$(df -Pm "$1" | awk 'NR == 2 { print $4 }')" -ge "$2" ]
+}
+
+# Hash of the names and contents of files and directories
+hash_of() {
+	find "$@" -type f -print0 | sort -z | xargs -0r sha256sum | sha256sum | cut -c1-16
+}
+
+# Names of the patches of the series, in order
+series() {
+	if [ -e "$TOP/patches/series" ]; then
+		sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$TOP/patches/series"
+	else
+		find "$TOP/patches" -name '[0-9]*.patch' ! -name '0000-*' -printf '%f\n' 2>/dev/null | sort
+	fi
+}
+
+# kernel_version DIR: VERSION.PATCHLEVEL of a kernel tree, nothing for another
+kernel_version() {
+	awk -F ' = ' '$1 == "VERSION" { v = $2 } $1 == "PATCHLEVEL" { p = $2 }
+		/^KERNELVERSION/ { print v "." p; exit }' "$1/Makefile" 2>/dev/null || true
+}
+
+# tree_reset TREE COMMIT: exactly the files of a commit, times of unchanged
+# files kept so that builds stay incremental
+tree_reset() {
+	rm -f "$1/.git/index.lock"
+	rm -rf "$1/.git/rebase-apply"
+	kgit -C "$1" checkout -q -f --detach "$2" && kgit -C "$1" clean -qfdx
+}
+
+# tree_link TREE REPO COMMIT: a new tree that borrows the objects of REPO
+# and holds COMMIT, tagged mshv-base
+tree_link() {
+	local objects shallow
+	objects=$(kgit -C "$2" rev-parse --path-format=absolute --git-path objects)
+	shallow=$(kgit -C "$2" rev-parse --path-format=absolute --git-path shallow)
+	kgit init -q --template= "$1"
+	mkdir -p "$1/.git/objects/info"
+	echo "$objects" >"$1/.git/objects/info/alternates"
+	if [ -e "$shallow" ]; then cp "$shallow" "$1/.git/shallow"; fi
+	kgit -C "$1" tag -f mshv-base "$3" >/dev/null
+	tree_reset "$1" mshv-base
+}
+
+# tree_am TREE PATCH...: git am; one line and an untouched HEAD on failure
+tree_am() {
+	local tree=$1 patch log
+	shift
+	for patch; do
+		log=$tree/.git/mshv-am.log
+		if ! kgit -C "$tree" am -q --committer-date-is-author-date "$patch" \
+				>"$log" 2>&1 </dev/null; then
+			kgit -C "$tree" am --abort >/dev/null 2>&1 || true
+			if grep -q 'No space left' "$log"; then failed "git am" "$log"; fi
+			die "${patch#"$TOP"/} does not apply on $(kgit -C "$tree" log -1 --format='%h (%s)'); rebase it with scripts/apply and scripts/refresh, details in $log"
+		fi
+	done
+}

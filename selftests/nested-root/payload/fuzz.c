@@ -1,0 +1,748 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * hvfuzz: random and near-valid hypercalls, MSR accesses, CPUID leaves and child
+ * code on all CPUs at once. What the hypervisor may take or write to is an arena
+ * that the fuzzer itself never touches; the rest of the machine is checked now
+ * and then. In the end every partition goes and every page comes back.
+ *
+ * Command line: seed=N count=N (hypercalls) seconds=N
+ */
+#include "payload.h"
+
+#define ARENA_BLOCKS	8
+#define GUEST_BLOCKS	1
+#define KNOWN		12
+#define CANARIES	4
+#define CANARY		0x5ca1ab1e0ddba11ull
+#define RAM_LIMIT	(16ull << 30)	/* no RAM above */
+#define FAR_PFN		0x1000000ull	/* 64 GiB: neither RAM nor device */
+
+extern u8 bss_end[];
+
+static u8 *arena[ARENA_BLOCKS], *guest_ram;
+static u64 *canary[CANARIES];
+static volatile u64 known[KNOWN];
+static u64 hypercalls, msrs, cpuids, runs, passed;
+static u64 wanted, deadline;
+static volatile bool broken;
+static u64 seed;
+
+struct rng {
+	u64 s;
+};
+
+static u64 next(struct rng *r)
+{
+	r->s ^= r->s << 13;
+	r->s ^= r->s >> 7;
+	r->s ^= r->s << 17;
+	return r->s * 0x2545f4914f6cdd1dull;
+}
+
+static u32 below(struct rng *r, u32 n)
+{
+	return (next(r) >> 33) % n;
+}
+
+static bool one_in(struct rng *r, u32 n)
+{
+	return !below(r, n);
+}
+
+/* A number with a random count of significant bits. */
+static u64 number(struct rng *r)
+{
+	u64 v = next(r);
+
+	return one_in(r, 8) ? ~0ull - below(r, 16) : v >> below(r, 64);
+}
+
+static u64 arena_pfn(struct rng *r)
+{
+	return ((u64)arena[below(r, ARENA_BLOCKS)] >> 12) + below(r, 512);
+}
+
+static bool in_arena(u64 spa)
+{
+	u32 i;
+
+	for (i = 0; i < ARENA_BLOCKS; i++)
+		if (spa - (u64)arena[i] < MB2)
+			return true;
+	return false;
+}
+
+static u64 some_pfn(struct rng *r)
+{
+	return one_in(r, 16) ? FAR_PFN + below(r, 4096) : arena_pfn(r);
+}
+
+static u64 some_id(struct rng *r)
+{
+	switch (below(r, 24)) {
+	case 0:
+		return number(r);
+	case 1:
+		return 1;
+	case 2:
+		return HV_PARTITION_ID_SELF;
+	default:
+		return known[below(r, KNOWN)];
+	}
+}
+
+static u64 some_vp(struct rng *r)
+{
+	return one_in(r, 20) ? number(r) : below(r, 3);
+}
+
+static u64 some_gfn(struct rng *r)
+{
+	switch (below(r, 8)) {
+	case 0:
+		return number(r);
+	case 1:
+		return (u64)below(r, 1024) * 512;
+	case 2:
+		return (1ull << 36) - below(r, 600);
+	default:
+		return below(r, 256);
+	}
+}
+
+static u32 register_name(struct rng *r)
+{
+	static const u32 base[] = {
+		0x0, 0x100, 0x200, 0x10000, 0x20000, 0x20008, 0x20010, 0x30000,
+		0x30010, 0x30018, 0x40000, 0x50000, 0x60000, 0x70000, 0x80000,
+		0x80007, 0x8007b, 0x90000, 0x90010, 0xd0000
+	};
+
+	return one_in(r, 30) ? next(r) : base[below(r, ARRAY_SIZE(base))] +
+					 below(r, 8);
+}
+
+static u64 register_value(struct rng *r, u32 name)
+{
+	static const u64 cr0[] = { 0x10, 0x11, 0x80000011, 0xe0050033, 0x60000010 };
+
+	if (one_in(r, 4))
+		return number(r);
+	switch (name) {
+	case 0x0 ... 0x3:
+		return below(r, 3) == 0;
+	case REG_CR0:
+		return cr0[below(r, ARRAY_SIZE(cr0))];
+	case REG_CR3:
+		return GUEST_TABLES;
+	case REG_CR4:
+		return below(r, 0x1000) & ~0x2000u;
+	case REG_EFER:
+		return one_in(r, 2) ? 0xd01 : 0;
+	case REG_RIP:
+		return below(r, 0x20000);
+	case REG_ES ... REG_ES + 7:
+		return below(r, 4) << 16;
+	}
+	return number(r);
+}
+
+/* A near-valid input for @code; returns the repetitions it is good for. */
+static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
+{
+	u32 reps = 0, i;
+
+	for (i = 0; i < 16; i++)
+		in[i] = 0;
+	in[0] = some_id(r);
+	switch (code) {
+	case HVCALL_CREATE_PARTITION:
+		in[0] = CREATE_FLAGS;
+		in[2] = CREATE_VERSION;
+		in[6] = one_in(r, 4) ? HV_PARTITION_ISOLATION_TYPE_SNP : 0;
+		break;
+	case HVCALL_GET_PARTITION_PROPERTY:
+	case HVCALL_SET_PARTITION_PROPERTY: {
+		static const u32 code[] = {
+			0x10000, 0x10001, 0x50005, 0x50017, 0x60002, 0x60007,
+			0x60008, 0x60009
+		};
+		in[1] = one_in(r, 8) ? number(r) :
+				       code[below(r, ARRAY_SIZE(code))];
+		in[2] = one_in(r, 2) ? below(r, 3) : number(r);
+		break;
+	}
+	case HVCALL_DEPOSIT_MEMORY:
+		reps = 1 + below(r, one_in(r, 8) ? 511 : 64);
+		for (i = 0; i < reps; i++)
+			in[1 + i] = some_pfn(r);
+		break;
+	case HVCALL_WITHDRAW_MEMORY:
+		reps = 1 + below(r, one_in(r, 8) ? 512 : 16);
+		break;
+	case HVCALL_MAP_GPA_PAGES:
+		reps = 1 + below(r, one_in(r, 8) ? 509 : 16);
+		in[1] = some_gfn(r);
+		in[2] = MAP_RWX;
+		if (one_in(r, 3))
+			in[2] = HV_MAP_GPA_READABLE | (next(r) & 0x1800f);
+		if (one_in(r, 3)) {
+			in[2] |= HV_MAP_GPA_LARGE_PAGE;
+			in[1] &= ~511ull;
+			reps = 1 + reps / 64;
+		}
+		if (one_in(r, 16))
+			in[2] |= HV_MAP_GPA_NOT_CACHED;
+		for (i = 0; i < reps; i++) {
+			in[3 + i] = one_in(r, 4) ?
+				((u64)guest_ram >> 12) + below(r, 512) : some_pfn(r);
+			if (in[2] & HV_MAP_GPA_LARGE_PAGE)
+				in[3 + i] &= ~511ull;
+		}
+		if (one_in(r, 16)) {	/* what a 1 GiB entry is made of */
+			reps = 509;
+			in[1] = 0x40000;
+			in[2] = MAP_RWX | HV_MAP_GPA_LARGE_PAGE;
+			for (i = 0; i < reps; i++)
+				in[3 + i] = FAR_PFN + 512 * i;
+		}
+		break;
+	case HVCALL_UNMAP_GPA_PAGES:
+		reps = 1 + below(r, one_in(r, 8) ? 4095 : 64);
+		in[1] = some_gfn(r);
+		in[2] = one_in(r, 3) ? HV_UNMAP_GPA_LARGE_PAGE : 0;
+		break;
+	case HVCALL_GET_GPA_PAGES_ACCESS_STATES:
+		reps = 1 + below(r, one_in(r, 8) ? 4095 : 64);
+		in[1] = below(r, 16);
+		in[2] = some_gfn(r);
+		break;
+	case HVCALL_INSTALL_INTERCEPT:
+		in[1] = below(r, 8) | (u64)below(r, 10) << 32;
+		in[2] = one_in(r, 4) ? number(r) : below(r, 33);
+		break;
+	case HVCALL_REGISTER_INTERCEPT_RESULT:
+		in[1] = some_vp(r) | (u64)(1 + below(r, 2)) << 32;
+		for (i = 2; i < 8; i++)
+			in[i] = one_in(r, 2) ? below(r, 3) : next(r);
+		break;
+	case HVCALL_GET_VP_REGISTERS:
+		reps = 1 + below(r, one_in(r, 8) ? 255 : 8);
+		in[1] = some_vp(r);
+		for (i = 0; i < reps; i++)
+			((u32 *)(in + 2))[i] = register_name(r);
+		break;
+	case HVCALL_SET_VP_REGISTERS:
+		reps = 1 + below(r, one_in(r, 8) ? 127 : 4);
+		in[1] = some_vp(r);
+		for (i = 0; i < reps; i++) {
+			u64 *e = in + 2 + 4 * i;
+
+			e[0] = register_name(r);
+			e[1] = 0;
+			e[2] = register_value(r, e[0]);
+			e[3] = next(r);
+		}
+		break;
+	case HVCALL_TRANSLATE_VIRTUAL_ADDRESS:
+		in[1] = some_vp(r);
+		in[2] = below(r, 64);
+		in[3] = number(r) >> 12;
+		break;
+	case HVCALL_MAP_STATS_PAGE:
+	case HVCALL_UNMAP_STATS_PAGE: {
+		static const u32 type[] = { 1, 2, 0x10001, 0x10002 };
+
+		in[0] = type[below(r, 4)];
+		in[1] = in[0] == 2 ? below(r, 9) : some_id(r);
+		in[2] = some_vp(r) | (u64)below(r, 3) << 56;
+		break;
+	}
+	case HVCALL_GET_SYSTEM_PROPERTY:
+		in[0] = 15 + one_in(r, 4);
+		break;
+	case HVCALL_MAP_DEVICE_INTERRUPT:
+		*control |= 2 << 17;
+		in[0] = 1;
+		in[1] = next(r);
+		in[5] = (u64)below(r, 3) << 32;
+		in[7] = below(r, 300) | 2ull << 32;
+		in[9] = 1;
+		in[10] = next(r) & 0xff;
+		break;
+	case HVCALL_MAP_VP_STATE_PAGE:
+	case HVCALL_UNMAP_VP_STATE_PAGE:
+		in[1] = some_vp(r) | (u64)below(r, 3) << 32;
+		break;
+	case HVCALL_GET_VP_STATE:
+	case HVCALL_SET_VP_STATE:
+		*control |= 1 << 17;
+		in[1] = some_vp(r);
+		in[2] = 1u | 1u << 31;
+		in[5] = some_pfn(r);
+		break;
+	case HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS:
+	case HVCALL_RELEASE_SPARSE_SPA_PAGE_HOST_ACCESS:
+		in[1] = in[0];
+		in[0] = below(r, 4) | (u64)(code & 1 ? HV_SPA_MAKE_SHARED :
+					    HV_SPA_MAKE_EXCLUSIVE) << 32;
+		if (one_in(r, 8))
+			in[0] |= (u64)HV_SPA_LARGE_PAGE << 32;
+		reps = 1 + below(r, one_in(r, 8) ? 510 : 16);
+		for (i = 0; i < reps; i++)
+			in[2 + i] = some_pfn(r);
+		break;
+	case HVCALL_DISPATCH_VP:
+		in[1] = some_vp(r) | (u64)below(r, 0x80) << 32;
+		break;
+	default:
+		in[1] = some_vp(r);
+	}
+	return reps;
+}
+
+/* Page numbers that the hypervisor would write to or take: only the arena's. */
+static void tame(struct rng *r, u32 code, u64 *in)
+{
+	u32 i, first, last = 512;
+	bool large = false;
+
+	switch (code) {
+	case HVCALL_DEPOSIT_MEMORY:
+		first = 1;
+		break;
+	case HVCALL_MAP_GPA_PAGES:
+		first = 3;
+		large = (u32)in[2] & HV_MAP_GPA_LARGE_PAGE;
+		break;
+	case HVCALL_RELEASE_SPARSE_SPA_PAGE_HOST_ACCESS:
+		first = 2;
+		large = in[0] >> 32 & HV_SPA_LARGE_PAGE;
+		break;
+	case HVCALL_GET_VP_STATE:
+		first = 5;
+		last = 6;
+		break;
+	default:
+		return;
+	}
+	for (i = first; i < last; i++) {
+		u64 spa = in[i] << 12, block = spa & ~(MB2 - 1);
+		bool far = spa >= RAM_LIMIT * 4;
+
+		if (code == HVCALL_MAP_GPA_PAGES && spa - (u64)guest_ram < MB2 &&
+		    (!large || block == spa))
+			continue;
+		if (!far && large ? !in_arena(block) || block != spa :
+				    !far && !in_arena(spa))
+			in[i] = large ? (u64)arena[below(r, ARENA_BLOCKS)] >> 12 :
+					arena_pfn(r);
+	}
+}
+
+static u32 some_code(struct rng *r)
+{
+	static const u8 often[] = {
+		HVCALL_CREATE_PARTITION, HVCALL_INITIALIZE_PARTITION,
+		HVCALL_DEPOSIT_MEMORY, HVCALL_DEPOSIT_MEMORY,
+		HVCALL_WITHDRAW_MEMORY, HVCALL_MAP_GPA_PAGES,
+		HVCALL_MAP_GPA_PAGES, HVCALL_UNMAP_GPA_PAGES,
+		HVCALL_INSTALL_INTERCEPT, HVCALL_CREATE_VP,
+		HVCALL_GET_VP_REGISTERS, HVCALL_SET_VP_REGISTERS,
+		HVCALL_SET_VP_REGISTERS, HVCALL_TRANSLATE_VIRTUAL_ADDRESS,
+		HVCALL_MAP_STATS_PAGE, HVCALL_UNMAP_STATS_PAGE,
+		HVCALL_GET_GPA_PAGES_ACCESS_STATES, HVCALL_DISPATCH_VP,
+		HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS,
+		HVCALL_RELEASE_SPARSE_SPA_PAGE_HOST_ACCESS,
+		HVCALL_MAP_VP_STATE_PAGE, HVCALL_MAP_VP_STATE_PAGE,
+		HVCALL_UNMAP_VP_STATE_PAGE, HVCALL_GET_VP_STATE,
+		HVCALL_SET_VP_STATE, HVCALL_REGISTER_INTERCEPT_RESULT
+	};
+	static const u8 seldom[] = {
+		HVCALL_FINALIZE_PARTITION, HVCALL_DELETE_PARTITION,
+		HVCALL_DELETE_VP, HVCALL_GET_PARTITION_PROPERTY,
+		HVCALL_SET_PARTITION_PROPERTY, HVCALL_GET_PARTITION_ID,
+		HVCALL_ADD_LOGICAL_PROCESSOR, HVCALL_GET_SYSTEM_PROPERTY,
+		HVCALL_MAP_DEVICE_INTERRUPT, HVCALL_UNMAP_DEVICE_INTERRUPT
+	};
+
+	if (one_in(r, 16))
+		return below(r, HVCALL_COUNT + 16);
+	return one_in(r, 24) ? seldom[below(r, ARRAY_SIZE(seldom))] :
+			       often[below(r, ARRAY_SIZE(often))];
+}
+
+/* The input's page, mostly; else an address the hypervisor must refuse. */
+static u64 some_input(struct rng *r, u64 *page, u32 code)
+{
+	switch (below(r, 64)) {
+	case 0:
+		return (u64)page + below(r, 4096);
+	case 1:
+		return number(r) | RAM_LIMIT;
+	case 2:
+		return number(r) | 1;
+	case 3:
+		return (u64)page + 4096 - 8 * below(r, 8);
+	case 4:
+		if (code != HVCALL_DEPOSIT_MEMORY && code != HVCALL_GET_VP_STATE &&
+		    code != HVCALL_MAP_GPA_PAGES &&
+		    code != HVCALL_RELEASE_SPARSE_SPA_PAGE_HOST_ACCESS)
+			return arena_pfn(r) << 12;
+	}
+	return (u64)page;
+}
+
+static u64 some_output(struct rng *r, u64 *page)
+{
+	switch (below(r, 32)) {
+	case 0:
+		return (arena_pfn(r) << 12) + below(r, 512) * 8;
+	case 1:
+		return number(r) | RAM_LIMIT;
+	case 2:
+		return (arena_pfn(r) << 12) + below(r, 4096);
+	case 3:
+		return (u64)page + 8 * below(r, 512);
+	}
+	return (u64)page;
+}
+
+static void one_hypercall(struct rng *r, struct cpu *cpu)
+{
+	u32 code = some_code(r), i, slot = below(r, KNOWN);
+	u64 control = 0, in, out, result;
+	bool plain = true;
+	u32 reps;
+
+	/* a new partition only where there is none */
+	if (code == HVCALL_CREATE_PARTITION && known[slot])
+		code = HVCALL_INITIALIZE_PARTITION;
+	/* so that there is something to take */
+	reps = make_input(r, code, cpu->in, &control);
+	control |= code | (u64)reps << 32;
+	if (one_in(r, 32) && reps > 1)
+		control |= (u64)below(r, reps + 1) << 48;
+	if (one_in(r, 12)) {		/* damage the input */
+		for (i = 1 + below(r, 4); i; i--)
+			cpu->in[below(r, 8)] ^= 1ull << below(r, 64);
+	}
+	if (one_in(r, 16)) {		/* damage the control word */
+		control ^= 1ull << below(r, 64);
+		plain = false;
+	} else if (one_in(r, 64)) {
+		control = next(r);
+		plain = false;
+	}
+	in = some_input(r, cpu->in, (u16)control);
+	out = some_output(r, cpu->out);
+	if (control & HVC_FAST) {
+		in = cpu->in[0];
+		out = cpu->in[1];
+	} else if (in - (u64)cpu->in < PAGE_SIZE && in != (u64)cpu->in) {
+		memset(cpu->in, 0, PAGE_SIZE);	/* never as page numbers */
+	}
+	tame(r, (u16)control, cpu->in);
+	asm volatile("cli");		/* as dispatch() does */
+	timer_us((u16)control == HVCALL_DISPATCH_VP ? 100 : 0);
+	result = hvcall(control, (void *)in, (void *)out);
+	asm volatile("sti");
+	__atomic_fetch_add(&hypercalls, 1, __ATOMIC_RELAXED);
+	if (STATUS(result))
+		return;
+	__atomic_fetch_add(&passed, 1, __ATOMIC_RELAXED);
+	if (!plain)
+		return;
+	if (code == HVCALL_CREATE_PARTITION && out == (u64)cpu->out)
+		known[slot] = cpu->out[0];
+	if (code == HVCALL_DELETE_PARTITION)
+		for (i = 0; i < KNOWN; i++)
+			if (known[i] == cpu->in[0])
+				known[i] = 0;
+	if (code == HVCALL_DISPATCH_VP)
+		__atomic_fetch_add(&runs, 1, __ATOMIC_RELAXED);
+}
+
+static void one_msr(struct rng *r)
+{
+	static const u32 base[] = { 0, 0xc0000000, 0xc0010000 };
+	bool write = one_in(r, 2);
+	u64 v = number(r);
+	u32 msr;
+
+	if (one_in(r, 4))
+		msr = one_in(r, 4) ? next(r) : base[below(r, 3)] + below(r, 0x400);
+	else
+		msr = 0x40000000 + below(r, one_in(r, 2) ? 0xb0 : 0x1000);
+	if (msr - MSR_HV_SINT0 < HV_SINT_COUNT && (v & 0xff) < 32 &&
+	    (v & 0xff) > 15)
+		v += 0x40;		/* not an exception's vector */
+	/* TSC, SMBASE, PAT and the APIC are the fuzzer's own. */
+	if (msr == 0x10 || msr == 0x9e || msr == 0x277 || msr == 0x6e0 ||
+	    msr - 0x800 < 0x100)
+		write = false;
+	if (write)
+		wrmsr_safe(msr, v);
+	else
+		rdmsr_safe(msr, &v);
+	__atomic_fetch_add(&msrs, 1, __ATOMIC_RELAXED);
+}
+
+static void one_cpuid(struct rng *r)
+{
+	static const u32 base[] = { 0, 0x40000000, 0x80000000, 0x40000100 };
+	u32 reg[4];
+
+	cpuid(one_in(r, 4) ? next(r) : base[below(r, 4)] + below(r, 0x40),
+	      below(r, 8), reg);
+	__atomic_fetch_add(&cpuids, 1, __ATOMIC_RELAXED);
+}
+
+/* Random bytes, thick with instructions that exit. */
+static void child_bytes(struct rng *r, u8 *p, u32 n)
+{
+	static const u8 insn[][4] = {
+		{ 2, 0x0f, 0xa2 }, { 2, 0x0f, 0x30 }, { 2, 0x0f, 0x32 },
+		{ 3, 0x0f, 0x01, 0xd9 }, { 1, 0xf4 }, { 1, 0xec }, { 1, 0xee },
+		{ 2, 0xf3, 0x6e }, { 1, 0xcc }, { 2, 0xcd, 0x20 }, { 2, 0x0f, 0x0b },
+		{ 3, 0x0f, 0x01, 0xd8 }, { 3, 0x0f, 0x01, 0xd1 }, { 2, 0xeb, 0xfe },
+		{ 3, 0x0f, 0x22, 0xc0 }, { 3, 0x0f, 0x22, 0xe0 }, { 2, 0x0f, 0x08 },
+		{ 3, 0x0f, 0x22, 0xd8 }, { 1, 0xcf }, { 1, 0xfb }, { 1, 0xfa }
+	};
+
+	while (n > 16) {
+		u32 k = below(r, ARRAY_SIZE(insn)), i;
+
+		switch (below(r, 4)) {
+		case 0:			/* mov ecx: an MSR or a call code */
+			*p++ = 0xb9;
+			*(u32 *)p = one_in(r, 2) ? below(r, HVCALL_COUNT) :
+					0x40000000 + below(r, 0xb0);
+			p += 4;
+			n -= 5;
+			break;
+		case 1:
+			*p++ = next(r);
+			n--;
+			break;
+		default:
+			for (i = 0; i < insn[k][0]; i++)
+				*p++ = insn[k][1 + i];
+			n -= insn[k][0];
+		}
+	}
+}
+
+/* A VP with everything it needs, some random code, and a bounded run of it. */
+static void one_child(struct rng *r, struct cpu *cpu)
+{
+	u64 id = known[below(r, KNOWN)], *in = cpu->in;
+	u32 vp = below(r, 3), i, state, event;
+
+	if (!id)
+		return;
+	vp_page(id, vp, HV_VP_STATE_PAGE_INTERCEPT_MESSAGE, true, NULL);
+	in[0] = id;
+	in[1] = 0;
+	in[2] = MAP_RWX;
+	for (i = 0; i < 64; i++)
+		in[3 + i] = ((u64)guest_ram >> 12) + i;
+	hvcall(CONTROL(HVCALL_MAP_GPA_PAGES, 64), in, NULL);
+	if (one_in(r, 16))
+		child_tables(guest_ram);
+	child_bytes(r, guest_ram + GUEST_CODE + below(r, 64) * 128, 256);
+	if (one_in(r, 2)) {
+		struct child c = { .id = id };
+
+		child_long_mode(&c, vp);
+	}
+	if (one_in(r, 4))
+		reg_set(id, vp, register_name(r), next(r));
+	reg_set(id, vp, REG_RIP, GUEST_CODE + below(r, 0x2000));
+	reg_set(id, vp, REG_RCX, one_in(r, 2) ? 0x40000000 + below(r, 0xb0) :
+						below(r, HVCALL_COUNT));
+	reg_set(id, vp, REG_RAX + below(r, 16), number(r));
+	reg_set(id, vp, REG_INTERCEPT_SUSPEND, 0);
+	reg_set(id, vp, REG_EXPLICIT_SUSPEND, 0);
+	__atomic_fetch_add(&hypercalls, 8, __ATOMIC_RELAXED);
+	for (i = 0; i < 4; i++) {
+		if (!scheduler_is_root) {
+			cpu_nap(100);
+		} else {
+			if (dispatch(id, vp, i ? HV_DISPATCH_CLEAR_INTERCEPT_SUSPEND :
+				     0, 100, &state, &event))
+				return;
+		}
+		__atomic_fetch_add(&runs, 1, __ATOMIC_RELAXED);
+	}
+}
+
+static void one_oracle(struct rng *r, struct cpu *cpu)
+{
+	struct oracle o = { { some_id(r), some_gfn(r), number(r),
+			      (u64)cpu->out, 1 + below(r, 100) } };
+
+	switch (below(r, 4)) {
+	case 0:
+		oracle(ORACLE_AUDIT, &o);
+		break;
+	case 1:			/* one call fails soon */
+		o = (struct oracle){ { below(r, HVCALL_COUNT), 1 + below(r, 9),
+				       1 + below(r, 0x20), below(r, 9) } };
+		oracle(ORACLE_INJECT, &o);
+		break;
+	case 2:
+		o.a[1] = below(r, 3);
+		oracle(ORACLE_DRY, &o);
+		break;
+	default:
+		/* every parameter but the one that breaks the hypervisor */
+		o.a[0] = below(r, OPTIONS);
+		if (o.a[0] != OPTION_TLB_FLUSH)
+			option(o.a[0], below(r, 2));
+	}
+}
+
+/* What the fuzzer did not give away is as it was. */
+static void check(struct rng *r)
+{
+	struct oracle o = { { 0 } };
+	u32 i, j;
+
+	if (oracle(ORACLE_VERSION, &o) || o.a[0] != 1)
+		broken = true;
+	i = below(r, ((u64)bss_end - 0x1000000) >> 12);
+	o.a[0] = 0x1000000 + i * PAGE_SIZE;
+	if (oracle(ORACLE_PAGE, &o) || o.a[0])
+		broken = true;
+	for (i = 0; i < CANARIES; i++)
+		for (j = 0; j < 512; j++)
+			if (canary[i][j] != CANARY + j)
+				broken = true;
+}
+
+static void fuzz(void *arg)
+{
+	struct cpu *cpu = this_cpu();
+	struct rng r = { seed * 0x9e3779b97f4a7c15ull + cpu->id + 1 };
+	u64 n = 0;
+
+	(void)arg;
+	while (!broken && *(volatile u64 *)&hypercalls < wanted) {
+		u32 what = below(&r, 256);
+
+		if (what < 200)
+			one_hypercall(&r, cpu);
+		else if (what < 230)
+			one_msr(&r);
+		else if (what < 245)
+			one_cpuid(&r);
+		else if (what < 247)
+			one_oracle(&r, cpu);
+		else
+			one_child(&r, cpu);
+		if (++n % 4096)
+			continue;
+		check(&r);
+		if (now_us() > deadline)
+			break;
+	}
+	timer_us(0);
+}
+
+/* Stats pages outlive their partition's VPs and tables. */
+static void clean_up(void)
+{
+	struct oracle o = { { 0 } };
+	u32 i;
+
+	for (i = 0; i < nr_cpus; i++)
+		stats_page(HV_STATS_OBJECT_LOGICAL_PROCESSOR, i, 0, false, NULL);
+	stats_page(HV_STATS_OBJECT_HYPERVISOR, 0, 0, false, NULL);
+	while (!oracle(ORACLE_PARTITION, &o)) {
+		u64 id = o.a[0];
+
+		simple(HVCALL_FINALIZE_PARTITION, id, 0);
+		for (i = 0; i < 2; i++)
+			stats_page(HV_STATS_OBJECT_PARTITION, id, (u64)i << 56,
+				   false, NULL);
+		withdraw_all(id);
+		simple(HVCALL_DELETE_PARTITION, id, 0);
+	}
+	for (i = 0; i < 2; i++)
+		stats_page(HV_STATS_OBJECT_PARTITION, 1, (u64)i << 56, false,
+			   NULL);
+	withdraw_all(1);
+}
+
+/* The encrypted partitions' pages that are still exclusive. */
+static void acquire_all(void)
+{
+	u64 *in = cpus[0].in;
+	u32 i, j;
+
+	for (i = 0; i < ARENA_BLOCKS; i++)
+		for (j = 0; j < 512; j++) {
+			in[0] = 3ull | (u64)HV_SPA_MAKE_SHARED << 32;
+			in[1] = 0;
+			in[2] = ((u64)arena[i] >> 12) + j;
+			hvcall(CONTROL(HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS,
+				       1), in, NULL);
+		}
+}
+
+void payload(void)
+{
+	struct oracle o = { { 0 } };
+	u64 start = now_us(), astray = 0;
+	u32 i, j;
+
+	seed = number_given("seed=", rdtsc() & 0xffffffff);
+	wanted = number_given("count=", 1000000);
+	deadline = start + number_given("seconds=", 85) * 1000000;
+	say("# seed %llu, %u CPUs, %s scheduler\n", seed, nr_cpus,
+	    scheduler_is_root ? "root" : "hypervisor");
+	for (i = 0; i < ARENA_BLOCKS; i++)
+		arena[i] = large_alloc();
+	guest_ram = large_alloc();
+	child_tables(guest_ram);
+	for (i = 0; i < CANARIES; i++) {
+		canary[i] = page_alloc();
+		for (j = 0; j < 512; j++)
+			canary[i][j] = CANARY + j;
+	}
+	for (i = 1; i < nr_cpus; i++)
+		cpu_run(i, fuzz, NULL);
+	fuzz(NULL);
+	for (i = 1; i < nr_cpus; i++)
+		cpu_wait(i);
+	ok(!broken, "the oracle answered and no page went astray meanwhile");
+
+	for (i = 0; i < OPTIONS; i++)
+		option(i, 0);
+	oracle(ORACLE_RESET, &o);
+	clean_up();
+	o.a[0] = 0;
+	ok_detail(oracle(ORACLE_PARTITION, &o) == -2,
+		  "every partition could be deleted", "%llu is left, state %llu",
+		  o.a[0], o.a[1]);
+	oracle(ORACLE_TOTALS, &o);
+	ok_detail(o.a[0] && o.a[0] == o.a[1],
+		  "every deposited page was withdrawn", "%llu deposited, %llu withdrawn",
+		  o.a[0], o.a[1]);
+	acquire_all();
+	for (i = 0; i < ARENA_BLOCKS; i++)
+		for (j = 0; j < 512; j++) {
+			o.a[0] = (u64)arena[i] + j * PAGE_SIZE;
+			oracle(ORACLE_PAGE, &o);
+			astray += o.a[0] != 0;
+		}
+	ok_detail(!astray, "every page of the arena is the root's again",
+		  "%llu are not", astray);
+	ok_detail(hypercalls >= wanted, "as many hypercalls as were wanted",
+		  "%llu", hypercalls);
+	say("fuzz: %llu hypercalls, %llu msrs, %llu cpuids, %llu child runs, seed %llu\n",
+	    hypercalls, msrs, cpuids, runs, seed);
+	say("# %llu of the hypercalls succeeded; %llu ms\n", passed,
+	    (now_us() - start) / 1000);
+}
