@@ -69,7 +69,7 @@
 
 /* Hypercall control word */
 #define HVC_CODE(c)		((u16)(c))
-#define HVC_FAST		(1ull << 16)
+#define HVC_FAST		BIT_ULL(16)
 #define HVC_VARHEAD(c)		(((c) >> 17) & 0x3ff)
 #define HVC_REP_COUNT(c)	(((c) >> 32) & 0xfff)
 #define HVC_REP_START(c)	(((c) >> 48) & 0xfff)
@@ -92,7 +92,7 @@
 #define MSR_HV_SIRBP		0x40000085
 #define MSR_HV_SINT0		0x40000090
 #define HV_SINT_COUNT		16
-#define HV_SINT_MASKED		(1ull << 16)
+#define HV_SINT_MASKED		BIT_ULL(16)
 #define HV_EVENT_FLAGS_COUNT	2048
 
 #define HV_MAP_GPA_READABLE	0x1
@@ -268,10 +268,10 @@ struct hv_register_page {
 	u64 interrupt_vectors;
 } __packed;
 
-#define HV_REGPAGE_GENERAL	(1u << 0)
-#define HV_REGPAGE_IP		(1u << 1)
-#define HV_REGPAGE_XMM		(1u << 2)
-#define HV_REGPAGE_SEGMENT	(1u << 3)
-#define HV_REGPAGE_FLAGS	(1u << 4)
+#define HV_REGPAGE_GENERAL	BIT(0)
+#define HV_REGPAGE_IP		BIT(1)
+#define HV_REGPAGE_XMM		BIT(2)
+#define HV_REGPAGE_SEGMENT	BIT(3)
+#define HV_REGPAGE_FLAGS	BIT(4)
 
 #endif

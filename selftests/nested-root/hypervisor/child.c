@@ -5,8 +5,8 @@
  */
 #include "hv.h"
 
-#define CR4_PAE	(1ull << 5)
-#define CR4_OSXSAVE	(1ull << 18)
+#define CR4_PAE	BIT_ULL(5)
+#define CR4_OSXSAVE	BIT_ULL(18)
 #define UNIMPLEMENTED_MSR_IGNORE	1
 
 /*
@@ -167,7 +167,7 @@ static bool child_msr(struct vp *vp, u32 msr, u64 *value, bool write)
 		    ((v->cr0 >> 31) && ((*value ^ v->efer) & EFER_LME)))
 			return false;
 		vp->lme_hidden = false;
-		v->efer = (*value & ~(1ull << 10)) | (v->efer & (1 << 10)) |
+		v->efer = (*value & ~BIT_ULL(10)) | (v->efer & (1 << 10)) |
 			  EFER_SVME;
 		return true;
 	case MSR_TSC:

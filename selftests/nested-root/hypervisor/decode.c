@@ -82,7 +82,7 @@ static bool modrm(struct insn *in, u64 *gva)
 			*gva = linear(in, offset + immediate(in, 4), false);
 			return true;
 		}
-		stack = rm == RSP || rm == RBP;
+		stack = rm == RSP;
 	} else if (rm == RBP && mod == 0) {
 		offset = immediate(in, 4);
 		if (in->long_mode) {
@@ -92,9 +92,8 @@ static bool modrm(struct insn *in, u64 *gva)
 		}
 		*gva = linear(in, offset, false);
 		return true;
-	} else {
-		stack = rm == RBP;
 	}
+	stack = stack || rm == RBP;
 	offset += reg(in, rm | (in->rex & 1) << 3);
 	if (mod)
 		offset += immediate(in, mod == 1 ? 1 : 4);

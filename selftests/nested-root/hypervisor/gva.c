@@ -6,14 +6,14 @@
 #define PT_W	2ull
 #define PT_U	4ull
 #define PT_PS	0x80ull
-#define PT_NX	(1ull << 63)
+#define PT_NX	BIT_ULL(63)
 #define PT_ADDR	0x000ffffffffff000ull
-#define CR0_WP	(1ull << 16)
-#define CR4_PSE	(1ull << 4)
-#define CR4_PAE	(1ull << 5)
-#define CR4_LA57	(1ull << 12)
-#define EFER_LMA	(1ull << 10)
-#define EFER_NXE	(1ull << 11)
+#define CR0_WP	BIT_ULL(16)
+#define CR4_PSE	BIT_ULL(4)
+#define CR4_PAE	BIT_ULL(5)
+#define CR4_LA57	BIT_ULL(12)
+#define EFER_LMA	BIT_ULL(10)
+#define EFER_NXE	BIT_ULL(11)
 
 /* Where the hypervisor can reach a guest's RAM; NULL: it is not mapped so. */
 void *gpa_pointer(struct partition *pt, u64 gpa, bool write)

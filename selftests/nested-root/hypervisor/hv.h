@@ -21,6 +21,9 @@ typedef u8 bool;
 #define false	0
 #define NULL	((void *)0)
 
+#define static_assert	_Static_assert
+#define BIT(n)		(1u << (n))
+#define BIT_ULL(n)	(1ull << (n))
 #define __packed	__attribute__((packed))
 #define __printf(a, b)	__attribute__((format(printf, a, b)))
 #define __noreturn	__attribute__((noreturn))
@@ -39,7 +42,7 @@ typedef u8 bool;
 #define MAX_CPUID_RESULTS	32
 #define MAX_MSR_RESULTS	32
 #define MAX_CPUID_LEAVES	32
-#define GFN_LIMIT	(1ull << 36)	/* four-level tables: 48-bit GPAs */
+#define GFN_LIMIT	BIT_ULL(36)	/* four-level tables: 48-bit GPAs */
 
 #define MSR_APIC_BASE	0x1b
 #define MSR_TSC		0x10
@@ -48,8 +51,8 @@ typedef u8 bool;
 #define MSR_VM_HSAVE_PA	0xc0010117
 #define MSR_X2APIC_TIMER_COUNT	0x838
 #define MSR_X2APIC_ICR	0x830
-#define EFER_LME	(1ull << 8)
-#define EFER_SVME	(1ull << 12)
+#define EFER_LME	BIT_ULL(8)
+#define EFER_SVME	BIT_ULL(12)
 #define EFER_VALID	0xd01ull	/* SCE LME LMA NXE */
 
 /* Answers to the questions that the public texts leave open; see param.c. */
@@ -247,7 +250,7 @@ extern u8 *child_iopm, *child_msrpm, *root_iopm, *root_msrpm, *root_msrpm_timer;
 extern char hv_image_start[], hv_image_end[];
 
 /* printk.c */
-__printf(1, 2) void printk(const char *fmt, ...);
+__printf(1, 2) void hv_print(const char *fmt, ...);
 __noreturn __printf(1, 2) void hv_stop(const char *fmt, ...);
 void *memcpy(void *dst, const void *src, unsigned long n);
 void *memmove(void *dst, const void *src, unsigned long n);
@@ -445,17 +448,17 @@ void sched_update_intercepts(struct cpu *cpu);
 #define ORACLE_COMMANDS		16
 void oracle_call(struct cpu *cpu);
 
-static inline void outb(u16 port, u8 v)
+static inline void port_out8(u16 port, u8 v)
 {
 	asm volatile("outb %0, %1" : : "a"(v), "Nd"(port));
 }
 
-static inline void outl(u16 port, u32 v)
+static inline void port_out32(u16 port, u32 v)
 {
 	asm volatile("outl %0, %1" : : "a"(v), "Nd"(port));
 }
 
-static inline u8 inb(u16 port)
+static inline u8 port_in8(u16 port)
 {
 	u8 v;
 
@@ -468,6 +471,7 @@ static inline void cpu_relax(void)
 	asm volatile("pause" : : : "memory");
 }
 
+/* Orders all loads and stores, also against the APIC's MSRs. */
 static inline void mb(void)
 {
 	asm volatile("mfence" : : : "memory");

@@ -7,12 +7,12 @@
 
 #define EXIT_INVALID_STATE	0xffffffffu
 #define CACHE_TYPE_WRITE_BACK	6
-#define EXECUTION_PE		(1 << 2)
-#define EXECUTION_AM		(1 << 3)
-#define EXECUTION_LMA		(1 << 4)
-#define EXECUTION_DEBUG		(1 << 5)
-#define EXECUTION_INTERRUPTION	(1 << 6)
-#define EXECUTION_SHADOW	(1 << 12)
+#define EXECUTION_PE		BIT(2)
+#define EXECUTION_AM		BIT(3)
+#define EXECUTION_LMA		BIT(4)
+#define EXECUTION_DEBUG		BIT(5)
+#define EXECUTION_INTERRUPTION	BIT(6)
+#define EXECUTION_SHADOW	BIT(12)
 #define HYPERCALL_LENGTH	3
 
 u64 total_messages, message_counts[8];

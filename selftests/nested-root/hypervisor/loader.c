@@ -10,9 +10,9 @@
  */
 #include "hv.h"
 
-#define MB_FLAG_CMDLINE	(1 << 2)
-#define MB_FLAG_MODS	(1 << 3)
-#define MB_FLAG_MMAP	(1 << 6)
+#define MB_FLAG_CMDLINE	BIT(2)
+#define MB_FLAG_MODS	BIT(3)
+#define MB_FLAG_MMAP	BIT(6)
 #define BOOT_PARAMS	0x10000ull
 #define ROOT_CMDLINE	0x20000ull
 #define ROOT_TABLES	0x30000ull
@@ -46,13 +46,13 @@ struct e820_entry {
 	u32 type;
 } __packed;
 
+typedef void (*range_fn)(const struct mb_mmap *m, void *arg);
+
 static struct mb_module modules[2];
 static u64 heap_base, heap_size;
 
 /* Calls fn for each entry of the firmware's memory map. */
-static void for_each_range(struct mb_info *mb,
-			   void (*fn)(const struct mb_mmap *m, void *arg),
-			   void *arg)
+static void walk_ranges(struct mb_info *mb, range_fn fn, void *arg)
 {
 	u64 p = mb->mmap_addr, end = p + mb->mmap_length;
 
@@ -118,7 +118,7 @@ u64 loader_init(u32 info)
 		hv_stop("the boot loader gave no memory map");
 	for (i = 0; i < mb->mods_count && i < 2; i++)
 		modules[i] = ((struct mb_module *)(u64)mb->mods_addr)[i];
-	for_each_range(mb, find_top, &low_top);
+	walk_ranges(mb, find_top, &low_top);
 	if (ram_top > (u64)ROOT_MAP_GB << 30)
 		hv_stop("RAM above %u GiB is not supported", ROOT_MAP_GB);
 
@@ -141,7 +141,7 @@ u64 loader_init(u32 info)
 	mem_init(heap_base, heap_size);
 	for (i = 0; i < ram_top >> PAGE_SHIFT; i++)
 		page_info[i].kind = PAGE_NOT_RAM;
-	for_each_range(mb, mark_ram, NULL);
+	walk_ranges(mb, mark_ram, NULL);
 	mark_hypervisor((u64)hv_image_start, (u64)hv_image_start + (2ull << 20));
 	mark_hypervisor(heap_base, heap_base + heap_size);
 	/* mb->cmdline begins with the name of the image */
@@ -223,7 +223,7 @@ void loader_boot(u32 info)
 	setup = (image[SETUP_HEADER] ? image[SETUP_HEADER] : 4) * 512 + 512;
 	memmove((void *)KERNEL_BASE, image + setup, size - setup);
 
-	for_each_range(mb, add_range, &list);
+	walk_ranges(mb, add_range, &list);
 	bp[0x1e8] = list.count;
 	bp[0x210] = 0xff;			/* loader: unknown */
 	p = (u32 *)(bp + 0x214);		/* code32_start */

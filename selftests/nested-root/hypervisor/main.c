@@ -68,8 +68,8 @@ void hv_main(u32 mb_info)
 	cpu->online = true;
 	smp_start();
 	loader_boot(mb_info);
-	printk("%u processors, %llu MiB, %s scheduler, TSC %llu kHz\n", nr_cpus,
-	       ram_top >> 20, scheduler_type == 4 ? "root" : "hypervisor",
-	       tsc_hz / 1000);
+	hv_print("%u processors, %llu MiB, %s scheduler, TSC %llu kHz\n", nr_cpus,
+		 ram_top >> 20, scheduler_type == 4 ? "root" : "hypervisor",
+		 tsc_hz / 1000);
 	root_loop(cpu);
 }

@@ -20,7 +20,7 @@
 #define PTE_D		0x040ull
 #define PTE_PS		0x080ull
 #define PTE_NO_ACCESS	0x200ull
-#define PTE_NX		(1ull << 63)
+#define PTE_NX		BIT_ULL(63)
 #define PTE_SPA		0x000ffffffffff000ull
 #define PTE_TABLE	(PTE_P | PTE_W | PTE_U)
 #define TOP_LEVEL	4
@@ -205,7 +205,7 @@ static void coalesce(struct partition *pt, u64 gfn)
 	table = table_at(*entry);
 	first = table[0];
 	if (!(first & PTE_P) || !(first & PTE_PS) ||
-	    (first & PTE_SPA & ((1ull << 30) - 1)))
+	    (first & PTE_SPA & (BIT_ULL(30) - 1)))
 		return;
 	for (i = 1; i < 512; i++)
 		if (table[i] != first + ((u64)i << 21))
@@ -423,7 +423,7 @@ static const char *const kind_name[] = {
 void root_npt_fault(struct cpu *cpu)
 {
 	u64 gpa = cpu->root.vmcb->exit_info2;
-	u64 base = gpa & ~((1ull << 21) - 1);
+	u64 base = gpa & ~(BIT_ULL(21) - 1);
 	u64 *table, *entry = NULL;
 	int level;
 	u32 i;
@@ -486,7 +486,7 @@ void root_set_access(u64 spa, bool allowed)
 		page = root_table();
 		if (!page)
 			return;		/* all was dropped, this page too */
-		root_fill(page, spa & ~((1ull << 21) - 1));
+		root_fill(page, spa & ~(BIT_ULL(21) - 1));
 		replace(&root_partition, entry, (u64)page | PTE_TABLE);
 	}
 	table = table_at(*entry);

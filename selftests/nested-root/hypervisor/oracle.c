@@ -13,10 +13,11 @@ enum {
 	ORACLE_TOTALS, ORACLE_OPTION, ORACLE_MESSAGES
 };
 
-#define ENOENT	2
-#define EFAULT	14
-#define EINVAL	22
-#define ENOSYS	38
+/* Linux errno values */
+#define ERR_NOT_FOUND	2
+#define ERR_FAULT	14
+#define ERR_INVALID	22
+#define ERR_NO_COMMAND	38
 #define MAX_DELAY_US	10000000
 
 struct audit_entry {
@@ -88,7 +89,7 @@ static s64 audit(struct cpu *cpu, struct partition *pt, u64 *arg)
 				if (n == max)
 					break;
 				if (!put_entry(cpu, buf + n * sizeof(run), &run))
-					return -EFAULT;
+					return -ERR_FAULT;
 				n++;
 			}
 			run = (struct audit_entry){ first, e.spa, size, e.flags };
@@ -102,7 +103,7 @@ static s64 audit(struct cpu *cpu, struct partition *pt, u64 *arg)
 			return 0;
 		}
 		if (!put_entry(cpu, buf + n * sizeof(run), &run))
-			return -EFAULT;
+			return -ERR_FAULT;
 		n++;
 	}
 	arg[0] = n;
@@ -116,7 +117,7 @@ static s64 inject(u64 *arg)
 
 	if (arg[0] >= HVCALL_COUNT || arg[2] > 0xffff || arg[3] > 4095 ||
 	    arg[4] > 1 || (arg[1] && !arg[2]))
-		return -EINVAL;
+		return -ERR_INVALID;
 	c = &counters[arg[0]];
 	c->inject_nth = arg[1];
 	c->inject_status = arg[2];
@@ -133,7 +134,7 @@ static s64 dry(u64 *arg)
 	if (arg[0]) {
 		pt = child(arg[0]);
 		if (!pt)
-			return -ENOENT;
+			return -ERR_NOT_FOUND;
 		pt->pool.dry = arg[1];
 		return 0;
 	}
@@ -186,7 +187,7 @@ static s64 command(struct cpu *cpu, u32 cmd, u64 *arg)
 		return 0;
 	case ORACLE_COUNTER:
 		if (arg[0] >= HVCALL_COUNT)
-			return -EINVAL;
+			return -ERR_INVALID;
 		i = arg[0];
 		arg[0] = counters[i].calls;
 		arg[1] = counters[i].reps;
@@ -195,24 +196,24 @@ static s64 command(struct cpu *cpu, u32 cmd, u64 *arg)
 	case ORACLE_SLAT:
 		pt = child(arg[0]);
 		if (!pt || !npt_lookup(pt, arg[1], &e))
-			return -ENOENT;
+			return -ERR_NOT_FOUND;
 		arg[0] = e.spa;
 		arg[1] = e.flags;
 		return 0;
 	case ORACLE_AUDIT:
 		pt = child(arg[0]);
-		return pt ? audit(cpu, pt, arg) : -ENOENT;
+		return pt ? audit(cpu, pt, arg) : -ERR_NOT_FOUND;
 	case ORACLE_INJECT:
 		return inject(arg);
 	case ORACLE_INJECTED:
 		if (arg[0] >= HVCALL_COUNT)
-			return -EINVAL;
+			return -ERR_INVALID;
 		arg[0] = counters[arg[0]].inject_fired;
 		return 0;
 	case ORACLE_POOL:
 		pt = find_partition(arg[0]);
 		if (!pt)
-			return -ENOENT;
+			return -ERR_NOT_FOUND;
 		arg[0] = pt->pool.free_count;
 		arg[1] = pt->pool.deposited - pt->pool.free_count;
 		arg[2] = pt->pool.deposited;
@@ -221,13 +222,13 @@ static s64 command(struct cpu *cpu, u32 cmd, u64 *arg)
 		return dry(arg);
 	case ORACLE_DELAY:
 		if (arg[0] >= HVCALL_COUNT || arg[1] > MAX_DELAY_US)
-			return -EINVAL;
+			return -ERR_INVALID;
 		counters[arg[0]].delay_us = arg[1];
 		return 0;
 	case ORACLE_PARTITION:
 		pt = partition_after(arg[0]);
 		if (!pt)
-			return -ENOENT;
+			return -ERR_NOT_FOUND;
 		arg[0] = pt->id;
 		arg[1] = pt->state;
 		arg[2] = pt->vp_count;
@@ -254,7 +255,7 @@ static s64 command(struct cpu *cpu, u32 cmd, u64 *arg)
 		return 0;
 	case ORACLE_OPTION:
 		if (arg[0] >= OPT_COUNT || (arg[1] > 1 && arg[1] != ~0ull))
-			return -EINVAL;
+			return -ERR_INVALID;
 		i = arg[0];
 		arg[0] = hv_options[i];
 		if (arg[1] != ~0ull)
@@ -263,7 +264,7 @@ static s64 command(struct cpu *cpu, u32 cmd, u64 *arg)
 	case ORACLE_MESSAGES:
 		return message_count(arg);
 	}
-	return -ENOSYS;
+	return -ERR_NO_COMMAND;
 }
 
 /* The root's OUT to (or IN from) the oracle's ports. RIP is past it. */

@@ -7,7 +7,7 @@
 
 #define ROOT_ID		1ull
 #define CREATION_FLAGS	0x482110ull	/* super pages, exo, LAPIC, message page, x2APIC */
-#define CREATION_MESSAGE_PAGE	(1ull << 19)
+#define CREATION_MESSAGE_PAGE	BIT_ULL(19)
 #define COMPATIBILITY_21_H2	0x609
 #define SYSTEM_PROPERTY_SCHEDULER_TYPE	15
 #define DEVICE_TYPE(id)	((id) >> 62)
@@ -74,7 +74,7 @@ u16 hv_create_partition(struct hcall *h)
 			break;
 	if (slot == MAX_PARTITIONS)
 		return HV_STATUS_NO_RESOURCES;
-	_Static_assert(sizeof(*pt) <= 2 * PAGE_SIZE, "struct partition");
+	static_assert(sizeof(*pt) <= 2 * PAGE_SIZE, "struct partition");
 	if (!partitions[slot])
 		partitions[slot] = heap_pages(2);
 	pt = partitions[slot];
@@ -146,8 +146,8 @@ u16 hv_delete_partition(struct hcall *h)
 	if (pt->state == PARTITION_ACTIVE)
 		return HV_STATUS_INVALID_PARTITION_STATE;
 	if (pt->pool.deposited) {
-		printk("leak: partition %llu: %llu pages\n", pt->id,
-		       pt->pool.deposited);
+		hv_print("leak: partition %llu: %llu pages\n", pt->id,
+			 pt->pool.deposited);
 		total_leaks++;
 		return HV_STATUS_OPERATION_DENIED;
 	}
@@ -237,7 +237,7 @@ static s64 find_property(u32 code)
 {
 	u32 i;
 
-	_Static_assert(ARRAY_SIZE(properties) ==
+	static_assert(ARRAY_SIZE(properties) ==
 		       ARRAY_SIZE(((struct partition *)0)->properties), "properties");
 	for (i = 0; i < ARRAY_SIZE(properties); i++)
 		if (properties[i].code == code)

@@ -12,9 +12,9 @@ static void put(char c)
 {
 	if (c == '\n')
 		put('\r');
-	while (!(inb(COM1 + 5) & 0x20))
+	while (!(port_in8(COM1 + 5) & 0x20))
 		;
-	outb(COM1, c);
+	port_out8(COM1, c);
 }
 
 static void put_number(u64 v, u32 base, int width, char pad)
@@ -100,7 +100,7 @@ static void console_take(void)
 		cpu_relax();
 }
 
-void printk(const char *fmt, ...)
+void hv_print(const char *fmt, ...)
 {
 	__builtin_va_list ap;
 
@@ -123,7 +123,7 @@ void hv_stop(const char *fmt, ...)
 	vprint(fmt, ap);
 	__builtin_va_end(ap);
 	put('\n');
-	outl(QEMU_EXIT_PORT, QEMU_EXIT_STOP);
+	port_out32(QEMU_EXIT_PORT, QEMU_EXIT_STOP);
 	for (;;)
 		asm volatile("cli; hlt");
 }

@@ -217,10 +217,10 @@ static bool root_msr(struct cpu *cpu, u32 msr, u64 *value, bool write)
 		if (write && (*value & ~(EFER_VALID | 0x4000)))
 			return false;
 		if (write && ((*value ^ v->efer) & 0x100) &&
-		    (v->cr0 & (1ull << 31)))
+		    (v->cr0 & BIT_ULL(31)))
 			return false;	/* LME changes only without paging */
 		if (write)
-			v->efer = (*value & ~(1ull << 10)) | EFER_SVME |
+			v->efer = (*value & ~BIT_ULL(10)) | EFER_SVME |
 				  (v->efer & (1 << 10));
 		else
 			*value = v->efer & ~EFER_SVME;

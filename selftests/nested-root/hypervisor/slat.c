@@ -29,9 +29,10 @@ static u16 check_source(struct partition *pt, u64 pfn, u64 count)
 
 		if (!info)
 			continue;
-		if (pt->encrypted ? info->kind != PAGE_EXCLUSIVE ||
-				    info->slot != pt->slot :
-				    info->kind != PAGE_ROOT)
+		if (!pt->encrypted && info->kind != PAGE_ROOT)
+			return HV_STATUS_OPERATION_DENIED;
+		if (pt->encrypted && (info->kind != PAGE_EXCLUSIVE ||
+				      info->slot != pt->slot))
 			return HV_STATUS_OPERATION_DENIED;
 	}
 	return HV_STATUS_SUCCESS;

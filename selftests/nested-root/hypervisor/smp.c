@@ -80,7 +80,10 @@ void delay_us(u64 us)
 /* In units of 100 ns since the TSC was zero. */
 u64 reference_time(void)
 {
-	return ((unsigned __int128)rdtsc() * tsc_scale) >> 64;
+	u64 low, high;
+
+	asm("mulq %3" : "=a"(low), "=d"(high) : "a"(rdtsc()), "r"(tsc_scale));
+	return high;
 }
 
 /* TSC and APIC timer frequency, against 20 ms of the PIT's channel 2. */
@@ -89,15 +92,15 @@ void calibrate(void)
 	const u32 pit_hz = 1193182, count = pit_hz / 50;
 	u64 t0, t1, a1;
 
-	outb(0x61, (inb(0x61) & ~2) | 1);
-	outb(0x43, 0xb0);
+	port_out8(0x61, (port_in8(0x61) & ~2) | 1);
+	port_out8(0x43, 0xb0);
 	wrmsr(0x83e, 0xb);		/* divide by 1 */
 	wrmsr(0x832, 0x10000);		/* masked, one-shot */
-	outb(0x42, count & 0xff);
-	outb(0x42, count >> 8);
+	port_out8(0x42, count & 0xff);
+	port_out8(0x42, count >> 8);
 	wrmsr(0x838, 0xffffffff);
 	t0 = rdtsc();
-	while (!(inb(0x61) & 0x20))
+	while (!(port_in8(0x61) & 0x20))
 		;
 	t1 = rdtsc();
 	a1 = rdmsr(0x839);
@@ -142,7 +145,7 @@ void hv_exception(u64 *frame)
 /* Destination and command are one MSR write in x2APIC mode. */
 void x2apic_send(u32 apic_id, u32 command)
 {
-	mb();
+	mb();	/* the receiver sees what was stored before the IPI */
 	wrmsr(MSR_X2APIC_ICR, (u64)apic_id << 32 | command);
 }
 
@@ -153,8 +156,8 @@ void smp_start(void)
 
 	asm volatile("outw %0, %1" : : "a"((u16)FW_CFG_NB_CPUS),
 		     "Nd"((u16)FW_CFG_SELECT));
-	nr_cpus = inb(FW_CFG_DATA);
-	nr_cpus |= inb(FW_CFG_DATA) << 8;
+	nr_cpus = port_in8(FW_CFG_DATA);
+	nr_cpus |= port_in8(FW_CFG_DATA) << 8;
 	if (!nr_cpus || nr_cpus > MAX_CPUS)
 		hv_stop("%u processors; this hypervisor runs on 1 to %u",
 			nr_cpus, MAX_CPUS);
@@ -213,7 +216,7 @@ void tlb_flush(struct partition *pt)
 		return;
 	}
 	gen = __atomic_add_fetch(&pt->tlb_gen, 1, __ATOMIC_SEQ_CST);
-	mb();
+	mb();	/* pairs with svm_run() */
 	for (i = 0; i < nr_cpus; i++) {
 		struct cpu *cpu = &cpus[i];
 

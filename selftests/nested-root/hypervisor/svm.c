@@ -2,8 +2,8 @@
 /* SVM itself: switching it on, VMCBs, permission maps, entering a guest. */
 #include "hv.h"
 
-#define CR4_OSFXSR	(1ull << 9)
-#define CR4_OSXSAVE	(1ull << 18)
+#define CR4_OSFXSR	BIT_ULL(9)
+#define CR4_OSXSAVE	BIT_ULL(18)
 
 bool has_1g_pages;
 u64 host_xcr0_mask;		/* 0: no XSAVE, FXSAVE is used */
@@ -182,7 +182,7 @@ static u64 undelivered_event(const struct vmcb *v)
 void svm_run(struct cpu *cpu, struct vcpu *v, struct partition *pt)
 {
 	cpu->guest = pt;
-	mb();
+	mb();	/* pairs with tlb_flush() */
 	cpu->guest_gen = pt->tlb_gen;
 	v->vmcb->tlb_ctl = cpu->last_vcpu != v || v->seen_gen != cpu->guest_gen ?
 			   TLB_FLUSH_ALL : 0;

@@ -72,10 +72,10 @@ struct vmcb {
 	u8 rsvd9[0x1000 - 0x678];
 };
 
-_Static_assert(sizeof(struct vmcb) == 4096, "VMCB layout");
-_Static_assert(__builtin_offsetof(struct vmcb, efer) == 0x4d0, "VMCB layout");
-_Static_assert(__builtin_offsetof(struct vmcb, rsp) == 0x5d8, "VMCB layout");
-_Static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
+static_assert(sizeof(struct vmcb) == 4096, "VMCB layout");
+static_assert(__builtin_offsetof(struct vmcb, efer) == 0x4d0, "VMCB layout");
+static_assert(__builtin_offsetof(struct vmcb, rsp) == 0x5d8, "VMCB layout");
+static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 
 /* Bit numbers in intercepts[] */
 #define ICPT_CR_WRITE(n)	(16 + (n))
@@ -121,19 +121,19 @@ _Static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 #define EXIT_XSETBV		0x8d
 #define EXIT_NPF		0x400
 
-#define V_INTR_MASKING		(1ull << 24)
+#define V_INTR_MASKING		BIT_ULL(24)
 #define TLB_FLUSH_ALL		1
 
-#define EVENT_VALID		(1ull << 31)
-#define EVENT_ERROR_CODE	(1ull << 11)
+#define EVENT_VALID		BIT_ULL(31)
+#define EVENT_ERROR_CODE	BIT_ULL(11)
 #define EVENT_NMI		(2ull << 8)
 #define EVENT_EXCEPTION		(3ull << 8)
 #define EVENT_SOFTWARE		(4ull << 8)
 #define EVENT_TYPE		(7ull << 8)
 
-#define NPF_WRITE		(1ull << 1)
-#define NPF_FETCH		(1ull << 4)
-#define NPF_TABLE_WALK		(1ull << 33)
+#define NPF_WRITE		BIT_ULL(1)
+#define NPF_FETCH		BIT_ULL(4)
+#define NPF_TABLE_WALK		BIT_ULL(33)
 
 #endif /* __ASSEMBLER__ */
 #endif

@@ -63,7 +63,7 @@ static void deliver(struct cpu *cpu)
 		return;
 	if (m->type) {
 		m->flags |= 1;
-		mb();
+		mb();	/* the flag before a look whether the slot is free */
 		if (m->type)
 			return;
 		/* The root took the message meanwhile and may not write EOM. */
@@ -84,7 +84,7 @@ static void deliver(struct cpu *cpu)
 		m->payload_size = 4;
 		payload[0] = vp->index;
 	}
-	mb();
+	mb();	/* the type makes the message valid: it comes last */
 	m->type = vp->queued_type;
 	vp->queued_type = 0;
 	interrupt(cpu, 0);
@@ -192,7 +192,7 @@ u16 hv_post_message_direct(struct hcall *h)
 		return HV_STATUS_INSUFFICIENT_BUFFERS;
 	memcpy((u8 *)to + 4, (const u8 *)from + 4, sizeof(*to) - 4);
 	to->flags = 0;
-	mb();
+	mb();	/* the type makes the message valid: it comes last */
 	to->type = from->type;
 	interrupt(cpu, in[4]);
 	return HV_STATUS_SUCCESS;
@@ -201,12 +201,12 @@ u16 hv_post_message_direct(struct hcall *h)
 /* A register that names a fixed page: only its enable bit can be written. */
 static bool page_msr(u64 *reg, u64 *value, bool write)
 {
-	if (!write)
-		*value = *reg;
-	else if ((*value ^ *reg) >> PAGE_SHIFT)
+	if (write && (*value ^ *reg) >> PAGE_SHIFT)
 		return false;
-	else
+	if (write)
 		*reg = *value;
+	else
+		*value = *reg;
 	return true;
 }
 

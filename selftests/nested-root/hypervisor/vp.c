@@ -125,7 +125,7 @@ u16 hv_create_vp(struct hcall *h)
 		return HV_STATUS_INVALID_PARTITION_STATE;
 	if (index >= MAX_VPS || pt->vp[index])
 		return HV_STATUS_INVALID_VP_INDEX;
-	_Static_assert(sizeof(*vp) <= PAGE_SIZE, "struct vp");
+	static_assert(sizeof(*vp) <= PAGE_SIZE, "struct vp");
 	for (i = 0; i < ARRAY_SIZE(page); i++) {
 		page[i] = pool_alloc(&pt->pool);
 		if (page[i])

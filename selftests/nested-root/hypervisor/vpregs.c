@@ -103,7 +103,7 @@ static void seg_in(struct vmcb *v, u32 index, const struct hv_segment *from)
 /* Long mode is active when it is enabled and paging is on. */
 static void update_lma(struct vmcb *v)
 {
-	v->efer &= ~(1ull << 10);
+	v->efer &= ~BIT_ULL(10);
 	if ((v->efer & (1 << 8)) && (v->cr0 >> 31 & 1))
 		v->efer |= 1 << 10;
 	v->cpl = v->cr0 & 1 ? v->ss.attrib >> 5 & 3 : 0;
