@@ -84,8 +84,8 @@ hash_of() {
 
 # Names of the patches of the series, in order
 series() {
-	if [ -e "$TOP/patches/series" ]; then
-		sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$TOP/patches/series"
+	if [ -e "$TOP/series" ]; then
+		sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$TOP/series"
 	else
 		find "$TOP/patches" -name '[0-9]*.patch' ! -name '0000-*' -printf '%f\n' 2>/dev/null | sort
 	fi

@@ -12,14 +12,27 @@
 /*
  * QEMU takes a #VMEXIT badly while LME is set, paging off and PAE clear: it
  * loads the host's CR0 before its CR4, refuses, and the host goes on with the
- * guest's CR0. So LME stays out of the VMCB until a write of CR0 can switch
- * paging on, and CR4 cannot change while it is in. The writes themselves are
- * executed by the guest, with the intercept moved on.
+ * guest's CR0. A guest must not get there between two exits:
+ *
+ * - Paging off: LME stays out of the VMCB until a write of CR0 can switch paging
+ *   on; while it is in, writes of CR4 exit.
+ * - Paging on: a write of CR0 that may switch it off exits; from then on writes
+ *   of CR4 exit, until one does with paging still on.
+ *
+ * The writes themselves are executed by the guest, with the intercept moved.
  */
 void guard_lme(struct vp *vp)
 {
 	struct vmcb *v = vp->cpu.vmcb;
-	bool waits = (child_efer(vp) & EFER_LME) && !(v->cr0 >> 31);
+	bool lme = !!(child_efer(vp) & EFER_LME), paging = v->cr0 >> 31;
+	bool off = lme && !paging, on = lme && paging;
+
+	if (v->exit_code == EXIT_CR0_SEL_WRITE)
+		vp->cr0_passed = true;
+	else if (vp->cr0_passed && !on)
+		vp->lme_guard = LME_VISIBLE_UNTIL_CR4;
+	if (!on || v->exit_code == EXIT_CR_WRITE(4))
+		vp->cr0_passed = false;
 
 	if (v->exit_code == EXIT_CR_WRITE(0))
 		vp->lme_guard = v->cr4 & CR4_PAE ? LME_VISIBLE_UNTIL_CR4 :
@@ -28,13 +41,15 @@ void guard_lme(struct vp *vp)
 		vp->lme_guard = LME_HIDDEN_UNTIL_CR0;
 	if (vp->lme_hidden)
 		v->efer |= EFER_LME;
-	vp->lme_hidden = waits && vp->lme_guard != LME_VISIBLE_UNTIL_CR4;
+	vp->lme_hidden = off && vp->lme_guard != LME_VISIBLE_UNTIL_CR4;
 	if (vp->lme_hidden)
 		v->efer &= ~EFER_LME;
+
+	vmcb_intercept(v, ICPT_CR0_SEL_WRITE, on && !vp->cr0_passed);
 	vmcb_intercept(v, ICPT_CR_WRITE(0),
-		       waits && vp->lme_guard == LME_HIDDEN_UNTIL_CR0);
-	vmcb_intercept(v, ICPT_CR_WRITE(4),
-		       waits && vp->lme_guard != LME_HIDDEN_UNTIL_CR0);
+		       off && vp->lme_guard == LME_HIDDEN_UNTIL_CR0);
+	vmcb_intercept(v, ICPT_CR_WRITE(4), vp->cr0_passed ||
+		       (off && vp->lme_guard != LME_HIDDEN_UNTIL_CR0));
 }
 
 u64 child_efer(struct vp *vp)
@@ -292,6 +307,7 @@ enum vp_exit child_exit(struct cpu *cpu, struct vp *vp)
 		return VP_CONTINUE;
 	case EXIT_VMMCALL:
 		return exit_vmmcall(vp);
+	case EXIT_CR0_SEL_WRITE:
 	case EXIT_CR_WRITE(0):
 	case EXIT_CR_WRITE(4):
 		return VP_CONTINUE;	/* guard_lme() lets it through */

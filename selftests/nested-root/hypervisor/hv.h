@@ -55,7 +55,7 @@ typedef u8 bool;
 #define EFER_SVME	BIT_ULL(12)
 #define EFER_VALID	0xd01ull	/* SCE LME LMA NXE */
 
-/* Answers to the questions that the public texts leave open; see param.c. */
+/* Answers to the questions that the public texts leave open; see main.c. */
 enum hv_option {
 	OPT_LARGE_OVER_4K_REFUSED,
 	OPT_SPLIT_FREE,
@@ -166,12 +166,13 @@ struct vp {
 	struct cpu *running;
 	bool lme_hidden;	/* EFER.LME is set but not in the VMCB */
 	u8 lme_guard;
+	bool cr0_passed;	/* a write of CR0 may have switched paging off */
 	u64 signal_count;
 	struct hv_message *message;
 	struct hv_register_page *regs;
 	u64 *stats[2];
 	struct pool *stats_pool[2];
-	bool stats_mapped[2], message_mapped, regs_mapped;
+	bool message_mapped, regs_mapped;
 	/* Message to the root that waits for a SynIC slot */
 	struct vp *queue_next;
 	u32 queued_type;
@@ -182,7 +183,6 @@ struct vp {
 	/* Child-visible synthetic MSRs */
 	u64 guest_os_id, hypercall_msr, tsc_msr, apic_base, mtrr_def, tsc_aux;
 	u64 assist_msr, misc_enable;
-	u64 tsc_offset;
 };
 
 struct cpu {
@@ -193,7 +193,6 @@ struct cpu {
 	struct partition *volatile guest;	/* partition whose tables are live */
 	volatile u64 guest_gen;
 	struct vcpu *last_vcpu;
-	struct vp *current_vp;
 	volatile bool nmi_for_root;
 	volatile bool init_pending;
 	volatile s64 sipi_page;	/* -1: none */
@@ -223,8 +222,7 @@ struct hcall {
 	u32 reps, start, varhead;
 	const u8 *in;		/* a copy: the caller cannot change it */
 	u8 *out;
-	u32 in_room;		/* bytes of input that are inside its page */
-	u32 out_room;
+	u32 in_room;		/* bytes of input that were copied */
 	u32 out_len;		/* bytes of output to write back */
 	u32 done;		/* repetitions completed, from the list's start */
 	struct cpu *cpu;

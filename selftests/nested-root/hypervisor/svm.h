@@ -82,6 +82,7 @@ static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 #define ICPT_EXCEPTION(v)	(64 + (v))
 #define ICPT_INTR		96
 #define ICPT_NMI		97
+#define ICPT_CR0_SEL_WRITE	101
 #define ICPT_CPUID		114
 #define ICPT_INTN		117
 #define ICPT_INVD		118
@@ -105,6 +106,7 @@ static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 #define EXIT_EXCEPTION(v)	(0x40 + (v))
 #define EXIT_INTR		0x60
 #define EXIT_NMI		0x61
+#define EXIT_CR0_SEL_WRITE	0x65
 #define EXIT_CPUID		0x72
 #define EXIT_INTN		0x75
 #define EXIT_INVD		0x76

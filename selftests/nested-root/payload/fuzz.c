@@ -173,15 +173,15 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 		break;
 	}
 	case HVCALL_DEPOSIT_MEMORY:
-		reps = 1 + below(r, one_in(r, 8) ? 511 : 64);
+		reps = 1 + below(r, one_in(r, 64) ? 511 : 64);
 		for (i = 0; i < reps; i++)
 			in[1 + i] = some_pfn(r);
 		break;
 	case HVCALL_WITHDRAW_MEMORY:
-		reps = 1 + below(r, one_in(r, 8) ? 512 : 16);
+		reps = 1 + below(r, one_in(r, 64) ? 512 : 16);
 		break;
 	case HVCALL_MAP_GPA_PAGES:
-		reps = 1 + below(r, one_in(r, 8) ? 509 : 16);
+		reps = 1 + below(r, one_in(r, 64) ? 509 : 16);
 		in[1] = some_gfn(r);
 		in[2] = MAP_RWX;
 		if (one_in(r, 3))
@@ -199,7 +199,7 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 			if (in[2] & HV_MAP_GPA_LARGE_PAGE)
 				in[3 + i] &= ~511ull;
 		}
-		if (one_in(r, 16)) {	/* what a 1 GiB entry is made of */
+		if (one_in(r, 128)) {	/* what a 1 GiB entry is made of */
 			reps = 509;
 			in[1] = 0x40000;
 			in[2] = MAP_RWX | HV_MAP_GPA_LARGE_PAGE;
@@ -208,12 +208,12 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 		}
 		break;
 	case HVCALL_UNMAP_GPA_PAGES:
-		reps = 1 + below(r, one_in(r, 8) ? 4095 : 64);
+		reps = 1 + below(r, one_in(r, 64) ? 4095 : 64);
 		in[1] = some_gfn(r);
 		in[2] = one_in(r, 3) ? HV_UNMAP_GPA_LARGE_PAGE : 0;
 		break;
 	case HVCALL_GET_GPA_PAGES_ACCESS_STATES:
-		reps = 1 + below(r, one_in(r, 8) ? 4095 : 64);
+		reps = 1 + below(r, one_in(r, 64) ? 4095 : 64);
 		in[1] = below(r, 16);
 		in[2] = some_gfn(r);
 		break;
@@ -227,13 +227,13 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 			in[i] = one_in(r, 2) ? below(r, 3) : next(r);
 		break;
 	case HVCALL_GET_VP_REGISTERS:
-		reps = 1 + below(r, one_in(r, 8) ? 255 : 8);
+		reps = 1 + below(r, one_in(r, 64) ? 255 : 8);
 		in[1] = some_vp(r);
 		for (i = 0; i < reps; i++)
 			((u32 *)(in + 2))[i] = register_name(r);
 		break;
 	case HVCALL_SET_VP_REGISTERS:
-		reps = 1 + below(r, one_in(r, 8) ? 127 : 4);
+		reps = 1 + below(r, one_in(r, 64) ? 127 : 4);
 		in[1] = some_vp(r);
 		for (i = 0; i < reps; i++) {
 			u64 *e = in + 2 + 4 * i;
@@ -288,7 +288,7 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 					    HV_SPA_MAKE_EXCLUSIVE) << 32;
 		if (one_in(r, 8))
 			in[0] |= (u64)HV_SPA_LARGE_PAGE << 32;
-		reps = 1 + below(r, one_in(r, 8) ? 510 : 16);
+		reps = 1 + below(r, one_in(r, 64) ? 510 : 16);
 		for (i = 0; i < reps; i++)
 			in[2 + i] = some_pfn(r);
 		break;
@@ -408,6 +408,30 @@ static u64 some_output(struct rng *r, u64 *page)
 	return (u64)page;
 }
 
+/* A partition that near-valid calls can work on. */
+static void fresh_partition(struct rng *r, struct cpu *cpu, u32 slot)
+{
+	u64 id = partition_create(one_in(r, 4)), *in = cpu->in;
+	u32 i;
+
+	if (!id)
+		return;
+	in[0] = id;
+	for (i = 1; i <= 96; i++)
+		in[i] = arena_pfn(r);
+	/* some pages are taken already: go on behind them */
+	for (i = 1; i <= 96; i++)
+		hvcall(CONTROL(HVCALL_DEPOSIT_MEMORY, 96) |
+		       (u64)(i - 1) << 48, in, NULL);
+	simple(HVCALL_INITIALIZE_PARTITION, id, 0);
+	for (i = 0; i < 3; i++) {
+		vp_create(id, i);
+		vp_page(id, i, HV_VP_STATE_PAGE_INTERCEPT_MESSAGE, true, NULL);
+	}
+	__atomic_fetch_add(&hypercalls, 104, __ATOMIC_RELAXED);
+	known[slot] = id;
+}
+
 static void one_hypercall(struct rng *r, struct cpu *cpu)
 {
 	u32 code = some_code(r), i, slot = below(r, KNOWN);
@@ -418,7 +442,10 @@ static void one_hypercall(struct rng *r, struct cpu *cpu)
 	/* a new partition only where there is none */
 	if (code == HVCALL_CREATE_PARTITION && known[slot])
 		code = HVCALL_INITIALIZE_PARTITION;
-	/* so that there is something to take */
+	if (code == HVCALL_INITIALIZE_PARTITION && !known[slot]) {
+		fresh_partition(r, cpu, slot);
+		return;
+	}
 	reps = make_input(r, code, cpu->in, &control);
 	control |= code | (u64)reps << 32;
 	if (one_in(r, 32) && reps > 1)
