@@ -5,7 +5,6 @@
  */
 #include "payload.h"
 
-#define AP_CODE		0x50000ull
 #define ICR_INIT	0x4500
 #define ICR_STARTUP	0x4600
 
@@ -56,6 +55,7 @@ void trap(struct trap_frame *f)
 	for (e = fixup_table; e < fixup_table_end; e++) {
 		if (f->rip != (*e)[0])
 			continue;
+		this_cpu()->fault_vector = f->vector;
 		f->rip = (*e)[1];
 		return;
 	}

@@ -726,7 +726,7 @@ void payload(void)
 
 	seed = number_given("seed=", rdtsc() & 0xffffffff);
 	wanted = number_given("count=", 1000000);
-	deadline = start + number_given("seconds=", 85) * 1000000;
+	deadline = start + number_given("seconds=", 400) * 1000000;
 	say("# seed %llu, %u CPUs, %s scheduler\n", seed, nr_cpus,
 	    scheduler_is_root ? "root" : "hypervisor");
 	for (i = 0; i < ARENA_BLOCKS; i++)

@@ -156,7 +156,7 @@ void finish(void)
 }
 
 /* The text after @word (a whole word, or its part up to '='), or NULL. */
-static const char *find_word(const char *word)
+const char *find_word(const char *word)
 {
 	const char *s = cmdline;
 

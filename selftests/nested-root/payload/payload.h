@@ -18,8 +18,11 @@ typedef _Bool bool;
 #define NULL	((void *)0)
 
 #ifndef __packed
-#define __packed __attribute__((packed))
+#define __packed	__attribute__((packed))
 #endif
+
+#define BIT(n)		(1u << (n))
+#define BIT_ULL(n)	(1ull << (n))
 
 #include "../hypervisor/abi.h"
 
@@ -28,6 +31,7 @@ typedef _Bool bool;
 #define GB1		0x40000000ull
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define MAX_CPUS	8
+#define AP_CODE		0x50000ull	/* real-mode start of the APs */
 #define HV_STATUS_NONE	0xffff		/* no call was made */
 
 /* lib.c: console, TAP, memory */
@@ -41,6 +45,7 @@ void ok_detail(bool good, const char *name, const char *fmt, ...)
 void skip(const char *name, const char *why);
 void __attribute__((noreturn)) finish(void);
 void __attribute__((noreturn)) leave(u32 code);
+const char *find_word(const char *word);
 bool word_given(const char *word);
 u64 number_given(const char *name, u64 otherwise);
 void *memset(void *to, int c, unsigned long n);
@@ -74,6 +79,7 @@ struct cpu {
 	u32 id;
 	volatile bool up;
 	volatile u64 interrupts[256];
+	volatile u32 fault_vector;	/* of the last fault survived */
 	void (*volatile work)(void *arg);
 	void *volatile arg;
 	u64 *in, *out;			/* hypercall pages */
