@@ -432,6 +432,7 @@ static void fresh_partition(struct rng *r, struct cpu *cpu, u32 slot)
 	known[slot] = id;
 }
 
+static u64 prof[512], profn[512];
 static void one_hypercall(struct rng *r, struct cpu *cpu)
 {
 	u32 code = some_code(r), i, slot = below(r, KNOWN);
@@ -472,8 +473,10 @@ static void one_hypercall(struct rng *r, struct cpu *cpu)
 	tame(r, (u16)control, cpu->in);
 	asm volatile("cli");		/* as dispatch() does */
 	timer_us((u16)control == HVCALL_DISPATCH_VP ? 100 : 0);
+	u64 t0 = rdtsc();
 	result = hvcall(control, (void *)in, (void *)out);
 	asm volatile("sti");
+	{ u32 k = (u16)control & 0x1ff; prof[k] += rdtsc() - t0; profn[k]++; }
 	__atomic_fetch_add(&hypercalls, 1, __ATOMIC_RELAXED);
 	if (STATUS(result))
 		return;
@@ -675,6 +678,7 @@ static void fuzz(void *arg)
 			break;
 	}
 	timer_us(0);
+	for (u32 k = 0; k < 512; k++) if (prof[k] > 26000000) say("code %x n %llu ms %llu\n", k, profn[k], prof[k] / 2600000);
 }
 
 /* Stats pages outlive their partition's VPs and tables. */
