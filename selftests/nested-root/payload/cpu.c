@@ -160,7 +160,14 @@ void ap_c(u32 id)
 			cpu->work(cpu->arg);
 			cpu->work = NULL;
 		}
-		cpu_nap(1000);
+		asm volatile("cli");
+		if (cpu->work) {
+			asm volatile("sti");
+			continue;
+		}
+		if (!scheduler_is_root)
+			timer_us(1000);
+		asm volatile("sti; hlt");
 	}
 }
 
@@ -170,6 +177,7 @@ void cpu_run(u32 id, void (*fn)(void *arg), void *arg)
 	cpu_wait(id);
 	cpus[id].arg = arg;
 	cpus[id].work = fn;
+	ipi(id, VECTOR_IPI);
 }
 
 void cpu_wait(u32 id)
@@ -178,22 +186,40 @@ void cpu_wait(u32 id)
 		cpu_relax();
 }
 
-static void ap_start(void)
+/* INIT and SIPI; false: nobody answered. */
+bool cpu_start(u32 id)
 {
-	u64 end;
-	u32 i;
+	u64 end = now_us() + 1000000;
+
+	cpus[id].up = false;
+	ipi(id, ICR_INIT);
+	ipi(id, ICR_STARTUP | AP_CODE >> 12);
+	while (!cpus[id].up && now_us() < end)
+		cpu_relax();
+	return cpus[id].up;
+}
+
+/* Back to waiting for a SIPI. The CPU must be idle. */
+void cpu_stop(u32 id)
+{
+	cpu_wait(id);
+	cpus[id].up = false;
+	ipi(id, ICR_INIT);
+}
+
+static void start_all(void)
+{
+	u32 leaf[4], i;
 
 	memcpy((void *)AP_CODE, ap_code, ap_code_end - ap_code);
-	for (i = 1; i < MAX_CPUS; i++) {
-		/* without a CPU nobody answers */
-		ipi(i, ICR_INIT);
-		ipi(i, ICR_STARTUP | AP_CODE >> 12);
-		end = now_us() + 200000;
-		while (!cpus[i].up && now_us() < end)
-			cpu_relax();
-		if (!cpus[i].up)
-			break;
-		nr_cpus++;
+	cpuid(1, 0, leaf);
+	if (leaf[1] >> 16 & 0xff)	/* zero where there is only one */
+		nr_cpus = leaf[1] >> 16 & 0xff;
+	for (i = 1; i < nr_cpus; i++) {
+		if (cpu_start(i))
+			continue;
+		say("not ok - CPU %u does not start\n", i);
+		leave(1);
 	}
 }
 
@@ -219,7 +245,7 @@ void start_c(const u8 *boot_params)
 	}
 	hv_init();
 	init_this_cpu(&cpus[0]);
-	ap_start();
+	start_all();
 	payload();
 	finish();
 }

@@ -10,8 +10,9 @@
 #include "payload.h"
 
 #define ARENA_BLOCKS	8
-#define GUEST_BLOCKS	1
 #define KNOWN		12
+#define PHASES		8
+#define PARALLEL_US	1500000
 #define CANARIES	4
 #define CANARY		0x5ca1ab1e0ddba11ull
 #define RAM_LIMIT	(16ull << 30)	/* no RAM above */
@@ -23,13 +24,15 @@ static u8 *arena[ARENA_BLOCKS], *guest_ram;
 static u64 *canary[CANARIES];
 static volatile u64 known[KNOWN];
 static u64 hypercalls, msrs, cpuids, runs, passed;
-static u64 wanted, deadline;
+static u64 wanted, deadline, phase_target, phase_end;
 static volatile bool broken;
 static u64 seed;
 
 struct rng {
 	u64 s;
 };
+
+static struct rng rngs[MAX_CPUS];
 
 static u64 next(struct rng *r)
 {
@@ -302,9 +305,9 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 }
 
 /* Page numbers that the hypervisor would write to or take: only the arena's. */
-static void tame(struct rng *r, u32 code, u64 *in)
+static void tame(struct rng *r, u32 code, u32 reps, u64 *in)
 {
-	u32 i, first, last = 512;
+	u32 i, first, last;
 	bool large = false;
 
 	switch (code) {
@@ -321,11 +324,12 @@ static void tame(struct rng *r, u32 code, u64 *in)
 		break;
 	case HVCALL_GET_VP_STATE:
 		first = 5;
-		last = 6;
+		reps = 1;
 		break;
 	default:
 		return;
 	}
+	last = first + reps < 512 ? first + reps : 512;
 	for (i = first; i < last; i++) {
 		u64 spa = in[i] << 12, block = spa & ~(MB2 - 1);
 		bool far = spa >= RAM_LIMIT * 4;
@@ -411,7 +415,7 @@ static u64 some_output(struct rng *r, u64 *page)
 /* A partition that near-valid calls can work on. */
 static void fresh_partition(struct rng *r, struct cpu *cpu, u32 slot)
 {
-	u64 id = partition_create(one_in(r, 4)), *in = cpu->in;
+	u64 id = partition_create(one_in(r, 4)), *in = cpu->in, result;
 	u32 i;
 
 	if (!id)
@@ -419,20 +423,22 @@ static void fresh_partition(struct rng *r, struct cpu *cpu, u32 slot)
 	in[0] = id;
 	for (i = 1; i <= 96; i++)
 		in[i] = arena_pfn(r);
-	/* some pages are taken already: go on behind them */
-	for (i = 1; i <= 96; i++)
-		hvcall(CONTROL(HVCALL_DEPOSIT_MEMORY, 96) |
-		       (u64)(i - 1) << 48, in, NULL);
+	/* pages that are taken already end a call: go on behind them */
+	for (i = 0; i < 96; i++) {
+		result = hvcall(CONTROL(HVCALL_DEPOSIT_MEMORY, 96) |
+				(u64)i << 48, in, NULL);
+		__atomic_fetch_add(&hypercalls, 1, __ATOMIC_RELAXED);
+		i = DONE(result);
+	}
 	simple(HVCALL_INITIALIZE_PARTITION, id, 0);
 	for (i = 0; i < 3; i++) {
 		vp_create(id, i);
 		vp_page(id, i, HV_VP_STATE_PAGE_INTERCEPT_MESSAGE, true, NULL);
 	}
-	__atomic_fetch_add(&hypercalls, 104, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&hypercalls, 8, __ATOMIC_RELAXED);
 	known[slot] = id;
 }
 
-static u64 prof[512], profn[512];
 static void one_hypercall(struct rng *r, struct cpu *cpu)
 {
 	u32 code = some_code(r), i, slot = below(r, KNOWN);
@@ -470,13 +476,12 @@ static void one_hypercall(struct rng *r, struct cpu *cpu)
 	} else if (in - (u64)cpu->in < PAGE_SIZE && in != (u64)cpu->in) {
 		memset(cpu->in, 0, PAGE_SIZE);	/* never as page numbers */
 	}
-	tame(r, (u16)control, cpu->in);
+	tame(r, (u16)control, HVC_REP_COUNT(control), cpu->in);
 	asm volatile("cli");		/* as dispatch() does */
-	timer_us((u16)control == HVCALL_DISPATCH_VP ? 100 : 0);
-	u64 t0 = rdtsc();
+	if ((u16)control == HVCALL_DISPATCH_VP)
+		timer_us(100);
 	result = hvcall(control, (void *)in, (void *)out);
 	asm volatile("sti");
-	{ u32 k = (u16)control & 0x1ff; prof[k] += rdtsc() - t0; profn[k]++; }
 	__atomic_fetch_add(&hypercalls, 1, __ATOMIC_RELAXED);
 	if (STATUS(result))
 		return;
@@ -651,34 +656,63 @@ static void check(struct rng *r)
 				broken = true;
 }
 
+/* Until the phase's number of hypercalls, or its end. */
 static void fuzz(void *arg)
 {
 	struct cpu *cpu = this_cpu();
-	struct rng r = { seed * 0x9e3779b97f4a7c15ull + cpu->id + 1 };
+	struct rng *r = &rngs[cpu->id];
 	u64 n = 0;
 
 	(void)arg;
-	while (!broken && *(volatile u64 *)&hypercalls < wanted) {
-		u32 what = below(&r, 256);
+	while (!broken && *(volatile u64 *)&hypercalls < phase_target) {
+		u32 what = below(r, 256);
 
-		if (what < 200)
-			one_hypercall(&r, cpu);
-		else if (what < 230)
-			one_msr(&r);
-		else if (what < 245)
-			one_cpuid(&r);
-		else if (what < 247)
-			one_oracle(&r, cpu);
+		if (what < 212)
+			one_hypercall(r, cpu);
+		else if (what < 235)
+			one_msr(r);
+		else if (what < 250)
+			one_cpuid(r);
+		else if (what < 252)
+			one_oracle(r, cpu);
 		else
-			one_child(&r, cpu);
-		if (++n % 4096)
-			continue;
-		check(&r);
-		if (now_us() > deadline)
+			one_child(r, cpu);
+		if (!(++n % 4096))
+			check(r);
+		if (!(n % 16) && now_us() > phase_end)
 			break;
 	}
 	timer_us(0);
-	for (u32 k = 0; k < 512; k++) if (prof[k] > 26000000) say("code %x n %llu ms %llu\n", k, profn[k], prof[k] / 2600000);
+}
+
+/*
+ * All CPUs at once for a while, then CPU 0 alone for most of the hypercalls:
+ * with fewer real processors than emulated ones, each wait of one for another
+ * costs milliseconds. The others wait for a SIPI meanwhile.
+ */
+static void run_phases(void)
+{
+	u32 phase, i;
+
+	for (phase = 1; phase <= PHASES; phase++) {
+		if (nr_cpus > 1) {
+			phase_target = wanted;
+			phase_end = now_us() + PARALLEL_US;
+			for (i = 1; i < nr_cpus; i++)
+				cpu_run(i, fuzz, NULL);
+			fuzz(NULL);
+			for (i = 1; i < nr_cpus; i++)
+				cpu_stop(i);
+		}
+		phase_target = wanted / PHASES * phase;
+		if (phase == PHASES)
+			phase_target = wanted;
+		phase_end = deadline;
+		fuzz(NULL);
+		for (i = 1; i < nr_cpus; i++)
+			if (!cpu_start(i))
+				broken = true;
+	}
 }
 
 /* Stats pages outlive their partition's VPs and tables. */
@@ -742,11 +776,9 @@ void payload(void)
 		for (j = 0; j < 512; j++)
 			canary[i][j] = CANARY + j;
 	}
-	for (i = 1; i < nr_cpus; i++)
-		cpu_run(i, fuzz, NULL);
-	fuzz(NULL);
-	for (i = 1; i < nr_cpus; i++)
-		cpu_wait(i);
+	for (i = 0; i < nr_cpus; i++)
+		rngs[i].s = seed * 0x9e3779b97f4a7c15ull + i + 1;
+	run_phases();
 	ok(!broken, "the oracle answered and no page went astray meanwhile");
 
 	for (i = 0; i < OPTIONS; i++)

@@ -21,7 +21,12 @@ void *memset(void *to, int c, unsigned long n)
 {
 	void *d = to;
 
-	asm volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(c) : "memory");
+	if (!c && !(n % 8)) {
+		n /= 8;
+		asm volatile("rep stosq" : "+D"(d), "+c"(n) : "a"(0ull) : "memory");
+	} else {
+		asm volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(c) : "memory");
+	}
 	return to;
 }
 

@@ -92,6 +92,8 @@ void cpu_init(void);
 struct cpu *this_cpu(void);
 void cpu_run(u32 id, void (*fn)(void *arg), void *arg);
 void cpu_wait(u32 id);
+bool cpu_start(u32 id);
+void cpu_stop(u32 id);
 void ipi(u32 id, u32 vector_and_mode);
 void timer_us(u32 us);
 void cpu_nap(u32 us);

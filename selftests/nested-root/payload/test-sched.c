@@ -1,3 +1,0 @@
-#include "test.h"
-void test_sched(void) {}
-void test_encrypted(void) {}
