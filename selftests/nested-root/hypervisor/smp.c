@@ -115,7 +115,7 @@ void calibrate(void)
 	u32 i;
 
 	tsc_hz = ~0ull;
-	for (i = 0; i < 4; i++) {
+	for (i = 0; i < 8; i++) {
 		measure(&tsc, &apic);
 		if (tsc >= tsc_hz)
 			continue;

@@ -117,18 +117,16 @@ static enum run_end run_dispatched(struct child *c, u32 vp, u32 us)
 	}
 }
 
-static enum run_end run_scheduled(struct child *c, u32 vp, u32 us)
+/* @seen: messages that came before the VP was started */
+static enum run_end run_scheduled(struct child *c, u32 vp, u32 us, u32 seen)
 {
-	u32 seen = synic_count;
 	u64 end = now_us() + us + 100000;
 
-	if (reg_set(c->id, vp, REG_INTERCEPT_SUSPEND, 0))
-		return RUN_FAILED;
 	do {
 		for (; seen != synic_count; seen++) {
 			struct synic_event *e = &synic_events[seen % 1024];
 
-			while (!*(volatile u32 *)&e->type)
+			while (*(volatile u32 *)&e->number != seen + 1)
 				cpu_relax();
 			if (e->type == HVMSG_OPAQUE_INTERCEPT &&
 			    e->sender == c->id && e->vp == vp)
@@ -143,16 +141,20 @@ static enum run_end run_scheduled(struct child *c, u32 vp, u32 us)
 /* Lets a VP run from where it is, intercept answered, for about @us. */
 enum run_end child_run(struct child *c, u32 vp, u32 us)
 {
+	u32 seen = synic_count;
+
+	if (!scheduler_is_root && reg_set(c->id, vp, REG_INTERCEPT_SUSPEND, 0))
+		return RUN_FAILED;
 	if (reg_get(c->id, vp, REG_EXPLICIT_SUSPEND) &&
 	    reg_set(c->id, vp, REG_EXPLICIT_SUSPEND, 0))
 		return RUN_FAILED;
 	return scheduler_is_root ? run_dispatched(c, vp, us) :
-				   run_scheduled(c, vp, us);
+				   run_scheduled(c, vp, us, seen);
 }
 
 /* Runs the VP to its next intercept; the message's type, 0 if none came. */
 u32 child_expect(struct child *c, u32 vp)
 {
-	return child_run(c, vp, 1000000) == RUN_INTERCEPT ?
+	return child_run(c, vp, 5000000) == RUN_INTERCEPT ?
 	       c->message[vp]->type : 0;
 }

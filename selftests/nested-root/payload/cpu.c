@@ -183,7 +183,7 @@ void cpu_run(u32 id, void (*fn)(void *arg), void *arg)
 void cpu_wait(u32 id)
 {
 	while (cpus[id].work)
-		cpu_relax();
+		cpu_nap(200);
 }
 
 /* INIT and SIPI; false: nobody answered. */

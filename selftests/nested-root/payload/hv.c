@@ -77,6 +77,7 @@ void synic_interrupt(void)
 		e->vp = m->type == HVMSG_SCHEDULER_VP_SIGNAL_PAIR ?
 			*(u32 *)(m->payload + 8 + 19 * 8) : *(u32 *)m->payload;
 		e->type = m->type;
+		__atomic_store_n(&e->number, i + 1, __ATOMIC_RELEASE);
 		__atomic_store_n(&m->type, 0, __ATOMIC_SEQ_CST);
 		if (m->flags & 1)
 			wrmsr(MSR_HV_EOM, 0);

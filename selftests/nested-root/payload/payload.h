@@ -193,6 +193,7 @@ struct oracle {
 struct synic_event {
 	u32 type, vp;
 	u64 sender;
+	u32 number;		/* counts from 1, written last */
 };
 
 extern bool scheduler_is_root;

@@ -552,7 +552,7 @@ static void translation(void)
 	reg_set(c.id, 0, REG_CR0, 0x80010033);
 	for (i = 0; i < ARRAY_SIZE(good); i++) {
 		test_case(i);
-		EXPECT(translate(c.id, good[i].gva & 0xfffffffffffff, good[i].flags,
+		EXPECT(translate(c.id, good[i].gva, good[i].flags,
 				 &gpa), good[i].result);
 		if (!good[i].result)
 			EXPECT(gpa, good[i].gpa);

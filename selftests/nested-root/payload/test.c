@@ -172,4 +172,7 @@ void payload(void)
 	test_partition();
 	test_slat();
 	test_vp();
+	test_intercept();
+	test_sched();
+	test_encrypted();
 }

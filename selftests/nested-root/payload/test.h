@@ -58,5 +58,8 @@ void test_control(void);
 void test_partition(void);
 void test_slat(void);
 void test_vp(void);
+void test_intercept(void);
+void test_sched(void);
+void test_encrypted(void);
 
 #endif
