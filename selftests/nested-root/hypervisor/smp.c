@@ -204,8 +204,10 @@ void ap_main(u32 apic_id)
 	if (apic_id >= nr_cpus)
 		hv_stop("APIC ID %u with %u processors", apic_id, nr_cpus);
 	load_idt();
+	lock_hv();		/* all APs come here at once, to one heap */
 	svm_enable(cpu);
 	root_init(cpu);
+	unlock_hv();
 	cpu->online = true;
 	root_loop(cpu);
 }
