@@ -132,7 +132,7 @@ static enum run_end run_scheduled(struct child *c, u32 vp, u32 us, u32 seen)
 			    e->sender == c->id && e->vp == vp)
 				return RUN_INTERCEPT;
 		}
-		cpu_nap(500);
+		cpu_nap(2000);
 	} while (now_us() < end);
 	reg_set(c->id, vp, REG_EXPLICIT_SUSPEND, 1);
 	return RUN_TIMEOUT;

@@ -166,7 +166,7 @@ void ap_c(u32 id)
 			continue;
 		}
 		if (!scheduler_is_root)
-			timer_us(1000);
+			timer_us(2000);
 		asm volatile("sti; hlt");
 	}
 }
@@ -183,7 +183,7 @@ void cpu_run(u32 id, void (*fn)(void *arg), void *arg)
 void cpu_wait(u32 id)
 {
 	while (cpus[id].work)
-		cpu_nap(200);
+		cpu_nap(2000);
 }
 
 /* INIT and SIPI; false: nobody answered. */

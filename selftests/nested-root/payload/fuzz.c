@@ -439,6 +439,25 @@ static void fresh_partition(struct rng *r, struct cpu *cpu, u32 slot)
 	known[slot] = id;
 }
 
+/* A finalized partition is of little use: make room for a new one. */
+static void retire(struct cpu *cpu, u64 id)
+{
+	u64 *in = cpu->in;
+	u32 i;
+
+	for (i = 0; i < KNOWN; i++)
+		if (known[i] == id)
+			known[i] = 0;
+	if (simple(HVCALL_FINALIZE_PARTITION, id, 0) == HV_STATUS_SUCCESS)
+		return;			/* it was not, another CPU's */
+	do {
+		in[0] = id;
+		in[1] = 0;
+	} while (!STATUS(hvcall(CONTROL(HVCALL_WITHDRAW_MEMORY, 512), in,
+				cpu->out)));
+	simple(HVCALL_DELETE_PARTITION, id, 0);
+}
+
 static void one_hypercall(struct rng *r, struct cpu *cpu)
 {
 	u32 code = some_code(r), i, slot = below(r, KNOWN);
@@ -483,6 +502,9 @@ static void one_hypercall(struct rng *r, struct cpu *cpu)
 	result = hvcall(control, (void *)in, (void *)out);
 	asm volatile("sti");
 	__atomic_fetch_add(&hypercalls, 1, __ATOMIC_RELAXED);
+	if (STATUS(result) == HV_STATUS_INVALID_PARTITION_STATE && plain &&
+	    code == HVCALL_MAP_GPA_PAGES && cpu->in[0] > 1)
+		retire(cpu, cpu->in[0]);
 	if (STATUS(result))
 		return;
 	__atomic_fetch_add(&passed, 1, __ATOMIC_RELAXED);

@@ -40,7 +40,7 @@ static bool changes(volatile u64 *p, u32 us)
 	u64 before = *p, end = now_us() + us;
 
 	while (*p == before && now_us() < end)
-		cpu_nap(200);
+		cpu_nap(2000);
 	return *p != before;
 }
 
