@@ -134,6 +134,21 @@ void inject_exception(struct vmcb *vmcb, u32 vector, s64 error)
 		vmcb->event_inj |= EVENT_ERROR_CODE | (u64)error << 32;
 }
 
+/* Is the x87 part of an XSAVE area as FNINIT and zeroed registers leave it? */
+static bool x87_initial(const u64 *xsave)
+{
+	const u16 *control = (const u16 *)xsave;
+	u32 i;
+
+	if (control[0] != 0x37f || control[1] || control[2] || control[3] ||
+	    xsave[1] || xsave[2])
+		return false;
+	for (i = 4; i < 20; i++)	/* ST0-ST7 */
+		if (xsave[i])
+			return false;
+	return true;
+}
+
 /* FPU, XCR0 and DR0-DR3 are not in the VMCB. */
 void fpu_switch(struct vcpu *from, struct vcpu *to)
 {
@@ -145,6 +160,14 @@ void fpu_switch(struct vcpu *from, struct vcpu *to)
 		xsetbv(host_xcr0_mask);
 		asm volatile("xsave64 (%0)" : : "r"(from->xsave), "a"(-1), "d"(-1)
 			     : "memory");
+		/*
+		 * Where the registers are initial already XRSTOR is told not to
+		 * load them: that load on any processor makes QEMU (10.0 at
+		 * least) change flags of its first one without a lock, and a
+		 * #VMEXIT there at that moment leaves nested paging on.
+		 */
+		if (x87_initial(from->xsave) && x87_initial(to->xsave))
+			((u64 *)to->xsave)[64] &= ~1ull;	/* XSTATE_BV */
 		asm volatile("xrstor64 (%0)" : : "r"(to->xsave), "a"(-1), "d"(-1)
 			     : "memory");
 		xsetbv(to->xcr0);
