@@ -733,6 +733,8 @@ TEST_F(intercept, translate_mapped_addresses)
 			     HV_TRANSLATE_GVA_VALIDATE_WRITE |
 			     HV_TRANSLATE_GVA_VALIDATE_EXECUTE;
 
+	require_feature(FEATURE_POPULATED);
+	memset(self->mem, 0, SIZE);
 	test_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RWX);
 	expect_translation(_metadata, self->vp, TEST_GPA, rwx,
 			   HV_TRANSLATE_GVA_SUCCESS, TEST_GPA);
@@ -746,6 +748,7 @@ TEST_F(intercept, translate_mapped_addresses)
 
 TEST_F(intercept, translate_address_without_page)
 {
+	require_feature(FEATURE_POPULATED);
 	expect_translation(_metadata, self->vp, GUEST_GPA_LIMIT,
 			   HV_TRANSLATE_GVA_VALIDATE_READ,
 			   HV_TRANSLATE_GVA_PAGE_NOT_PRESENT, 0);
@@ -759,6 +762,8 @@ TEST_F(intercept, translate_checks_permissions)
 	u64 *pd = guest_page(&self->pt, GUEST_PAGE_PD);
 	const unsigned int index = TEST_GPA >> 21;
 
+	require_feature(FEATURE_POPULATED);
+	memset(self->mem, 0, SIZE);
 	test_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RWX);
 	/* Read-only and no-execute in the guest's own tables */
 	pd[index] = (pd[index] & ~2ULL) | 1ULL << 63;

@@ -829,7 +829,8 @@ TEST_F(permissions, are_in_the_slat)
 	require_oracle();
 	require_pagemap();
 	test_guest(&self->pt.vp[0], guest_read, .rdi = TEST_GPA);
-	test_slat(&self->pt, TEST_GFN, self->mem, NR_PAGES, variant->slat, true);
+	test_slat(&self->pt, TEST_GFN, self->mem, NR_PAGES, variant->slat,
+		  !mshv_missing(FEATURE_PINNED));
 }
 
 TEST_F(permissions, are_enforced)
@@ -883,6 +884,7 @@ FIXTURE_SETUP(failing)
 	require_oracle();
 	require_pin_counters();
 	require_feature(FEATURE_REGION_ERRORS);
+	require_feature(FEATURE_PINNED);
 	self->mem = mshv_alloc(BACKING_ANON, FAIL_SIZE);
 	ASSERT_NE(NULL, self->mem);
 	fill(self->mem, FAIL_PAGES, 0);
@@ -1158,6 +1160,7 @@ FIXTURE_SETUP(accounting)
 	require_mshv();
 	mshv_pt_init(&self->pt);
 	require_oracle();
+	require_feature(FEATURE_PINNED);
 	if (variant->backing == BACKING_HUGETLB)
 		require_hugetlb(4);
 	self->mem = mshv_alloc(variant->backing, variant->pages * PAGE_SIZE);
@@ -1172,7 +1175,7 @@ FIXTURE_TEARDOWN(accounting)
 	mshv_free(self->mem, variant->pages * PAGE_SIZE);
 }
 
-TEST_F(accounting, one_repetition_for_each_page)
+TEST_F(accounting, one_repetition_for_each_page_at_most)
 {
 	u64 reps = variant->pages / variant->unit;
 	struct oracle_counter counter;
@@ -1181,7 +1184,8 @@ TEST_F(accounting, one_repetition_for_each_page)
 	test_map(&self->pt, TEST_GFN, self->mem, variant->pages * PAGE_SIZE,
 		 MEM_RW);
 	ASSERT_EQ(0, oracle_counter(HVCALL_MAP_GPA_PAGES, &counter));
-	EXPECT_EQ(reps, counter.reps);
+	EXPECT_GE(reps, counter.reps);
+	EXPECT_LT(0, counter.reps);
 	/* One more for each time memory had to be deposited */
 	EXPECT_GE((reps - 1) / variant->map_reps + 1 + counter.failures,
 		  counter.calls);
@@ -1189,7 +1193,8 @@ TEST_F(accounting, one_repetition_for_each_page)
 	ASSERT_EQ(0, oracle_reset());
 	test_unmap(&self->pt, TEST_GFN, self->mem, variant->pages * PAGE_SIZE);
 	ASSERT_EQ(0, oracle_counter(HVCALL_UNMAP_GPA_PAGES, &counter));
-	EXPECT_EQ(reps, counter.reps);
+	EXPECT_GE(reps, counter.reps);
+	EXPECT_LT(0, counter.reps);
 	EXPECT_EQ(0, counter.failures);
 	EXPECT_GE((reps - 1) / variant->unmap_reps + 1, counter.calls);
 	ASSERT_EQ(0, oracle_counter(HVCALL_MAP_GPA_PAGES, &counter));

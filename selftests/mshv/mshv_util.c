@@ -178,6 +178,8 @@ int mshv_pt_load_guest(struct mshv_pt *pt)
 	if (!sys)
 		return -errno;
 
+	/* All of it present, as a VMM's own image of a guest would be */
+	memset(sys, 0, size);
 	memcpy(sys + GUEST_PAGE_CODE * PAGE_SIZE, guest_code_start,
 	       guest_code_end - guest_code_start);
 	load_page_tables(sys);
@@ -808,7 +810,9 @@ long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 			what = "maps a page the VMM does not";
 		} else if (entry.spa >> PAGE_SHIFT != pfn) {
 			what = "maps another page than the VMM";
-		} else if ((entry.flags & SLAT_PERMISSIONS) != perms) {
+		} else if ((entry.flags & SLAT_PERMISSIONS) != perms &&
+			   (all || (entry.flags & SLAT_PERMISSIONS) !=
+				   (perms & ~SLAT_WRITE))) {
 			what = "has other permissions";
 		}
 
@@ -870,6 +874,62 @@ static bool has_encrypted(void)
 	return has;
 }
 
+static bool has_pinned(void)
+{
+	struct mshv_pt pt;
+	bool has = false;
+	u8 resident = 0;
+	void *addr;
+
+	addr = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	if (addr && !mshv_pt_active(&pt)) {
+		has = !mshv_map(&pt, TEST_GFN, addr, PAGE_SIZE, MEM_RW) &&
+		      !mincore(addr, PAGE_SIZE, &resident) && resident & 1;
+		mshv_pt_close(&pt);
+	}
+	mshv_free(addr, PAGE_SIZE);
+	return has;
+}
+
+static bool has_populated(void)
+{
+	struct oracle_slat entry;
+	struct mshv_pt pt;
+	bool has = false;
+	u8 *addr;
+
+	addr = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	if (addr && !mshv_pt_active(&pt)) {
+		*addr = 1;
+		has = !mshv_map(&pt, TEST_GFN, addr, PAGE_SIZE, MEM_RW) &&
+		      !oracle_slat(pt.id, TEST_GFN, &entry) &&
+		      entry.flags & SLAT_READ;
+		mshv_pt_close(&pt);
+	}
+	mshv_free(addr, PAGE_SIZE);
+	return has;
+}
+
+static bool has_fast_no_access(void)
+{
+	struct oracle_counter counter;
+	struct mshv_pt pt;
+	bool has = false;
+	void *addr;
+
+	addr = mshv_alloc(BACKING_ANON, 2 * PAGE_SIZE);
+	if (addr && !mshv_pt_active(&pt)) {
+		has = !mshv_map(&pt, TEST_GFN, addr, 2 * PAGE_SIZE, MEM_RW) &&
+		      !oracle_reset() &&
+		      !madvise(addr, 2 * PAGE_SIZE, MADV_DONTNEED) &&
+		      !oracle_counter(HVCALL_MAP_GPA_PAGES, &counter) &&
+		      !counter.calls;
+		mshv_pt_close(&pt);
+	}
+	mshv_free(addr, 2 * PAGE_SIZE);
+	return has;
+}
+
 const char *mshv_missing(enum mshv_feature feature)
 {
 	switch (feature) {
@@ -886,6 +946,28 @@ const char *mshv_missing(enum mshv_feature feature)
 	case FEATURE_ENCRYPTED:
 		if (!has_encrypted())
 			return "needs: the test-only isolation type SNP of the kernel";
+		break;
+	case FEATURE_PINNED:
+		if (!has_pinned())
+			return "needs: a kernel that pins guest memory, as before patch 5/7";
+		break;
+	case FEATURE_MOVABLE:
+		if (has_pinned())
+			return "needs: movable regions, patch 5/7";
+		break;
+	case FEATURE_POPULATED:
+		if (!oracle_present())
+			return "needs: the oracle of the nested root VM";
+		if (!has_populated())
+			return "needs: populated pages mapped at creation, patch 6/7";
+		break;
+	case FEATURE_FAST_NO_ACCESS:
+		if (has_pinned())
+			return "needs: movable regions, patch 5/7";
+		if (!oracle_present())
+			return "needs: the oracle of the nested root VM";
+		if (!has_fast_no_access())
+			return "needs: the fast path for no-access, patch 7/7";
 		break;
 	}
 

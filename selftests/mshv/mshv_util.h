@@ -181,8 +181,9 @@ long pin_balance(void);
 /*
  * CHECK of the SLAT against the VMM's page tables: every GFN the SLAT maps is
  * the page the VMM has at the region's address, with permissions @perms
- * (SLAT_READ and so on), and if @all, every GFN is mapped. Returns how many
- * GFNs are wrong (the first is logged) or -errno.
+ * (SLAT_READ and so on), and if @all, every GFN is mapped. Otherwise pages may be
+ * missing, or not writable yet. Returns how many GFNs are wrong (the first is
+ * logged) or -errno.
  */
 long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 		u64 pages, u32 perms, bool all);
@@ -195,6 +196,14 @@ enum mshv_feature {
 	FEATURE_REGION_ERRORS,
 	/* encrypted partitions can be created (test-only kernel patch) */
 	FEATURE_ENCRYPTED,
+	/* RAM of a partition that is not encrypted is pinned */
+	FEATURE_PINNED,
+	/* it is not: the SLAT follows the VMM's page tables */
+	FEATURE_MOVABLE,
+	/* what is present when a region is created is in the SLAT from then on */
+	FEATURE_POPULATED,
+	/* GFNs that were never mapped cost nothing */
+	FEATURE_FAST_NO_ACCESS,
 };
 
 /* Reason to skip if the kernel has it not, else NULL */

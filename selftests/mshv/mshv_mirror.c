@@ -1,0 +1,1044 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Movable regions: the SLAT mirrors the page tables of the VMM, whatever the
+ * VMM, the guest and the rest of the system do to its memory.
+ */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "../kselftest_harness.h"
+#include "mshv_util.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
+
+#define KPF_DIRTY		4
+#define SLAT_RWX		(SLAT_READ | SLAT_WRITE | SLAT_EXEC)
+#define VALUE			0x1122334455667788ULL
+#define BIG_SIZE		(1ULL << 30)
+
+/* Pages of the range that are present in the VMM */
+static long resident(const u8 *mem, size_t pages)
+{
+	u8 *vec = malloc(pages);
+	long count = 0;
+	size_t i;
+
+	if (!vec || mincore((void *)mem, pages * PAGE_SIZE, vec))
+		count = -1;
+	for (i = 0; count >= 0 && i < pages; i++)
+		count += vec[i] & 1;
+	free(vec);
+	return count;
+}
+
+static u64 *quad(u8 *mem, size_t page)
+{
+	return (u64 *)(mem + page * PAGE_SIZE);
+}
+
+static u64 map_calls(void)
+{
+	struct oracle_counter counter = {};
+
+	oracle_counter(HVCALL_MAP_GPA_PAGES, &counter);
+	return counter.calls;
+}
+
+static u64 map_reps(void)
+{
+	struct oracle_counter counter = {};
+
+	oracle_counter(HVCALL_MAP_GPA_PAGES, &counter);
+	return counter.reps;
+}
+
+/* Does the SLAT give the guest any access to the GFN? */
+static bool accessible(struct mshv_pt *pt, u64 gfn)
+{
+	struct oracle_slat entry;
+
+	return !oracle_slat(pt->id, gfn, &entry) &&
+	       !(entry.flags & SLAT_NO_ACCESS);
+}
+
+static long accessible_pages(struct mshv_pt *pt, u64 gfn, size_t pages)
+{
+	long count = 0;
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		count += accessible(pt, gfn + i);
+	return count;
+}
+
+static bool is_dirty(const void *addr)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	u64 flags = 0;
+	bool ok;
+
+	ok = fd >= 0 && pread(fd, &flags, sizeof(flags),
+			      page_pfn(addr) * sizeof(flags)) == sizeof(flags);
+	if (fd >= 0)
+		close(fd);
+	return ok && flags & 1ULL << KPF_DIRTY;
+}
+
+#define CHECK() \
+	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, self->mem, self->pages, \
+				SLAT_RWX, false))
+
+FIXTURE(mirror)
+{
+	struct mshv_pt pt;
+	struct mshv_vp *vp;
+	u8 *mem;
+	size_t pages;
+};
+
+FIXTURE_VARIANT(mirror)
+{
+	enum mshv_backing backing;
+};
+
+FIXTURE_VARIANT_ADD(mirror, anon) { .backing = BACKING_ANON };
+FIXTURE_VARIANT_ADD(mirror, memfd) { .backing = BACKING_MEMFD };
+FIXTURE_VARIANT_ADD(mirror, thp) { .backing = BACKING_THP };
+FIXTURE_VARIANT_ADD(mirror, hugetlb) { .backing = BACKING_HUGETLB };
+
+FIXTURE_SETUP(mirror)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_oracle();
+	require_pagemap();
+	require_feature(FEATURE_MOVABLE);
+	self->pages = 3 * HUGE_PAGES;
+	if (variant->backing == BACKING_HUGETLB)
+		require_hugetlb(4);
+	self->mem = mshv_alloc(variant->backing, self->pages * PAGE_SIZE);
+	if (!self->mem)
+		SKIP(return, "needs: this kind of memory");
+	test_pt_setup(&self->pt, 2);
+	self->vp = &self->pt.vp[0];
+}
+
+FIXTURE_TEARDOWN(mirror)
+{
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	oracle_inject_cancel(HVCALL_FINALIZE_PARTITION);
+	mshv_pt_close(&self->pt);
+	mshv_free(self->mem, self->pages * PAGE_SIZE);
+}
+
+static void map_all(struct __test_metadata *_metadata,
+		    FIXTURE_DATA(mirror) *self)
+{
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+}
+
+TEST_F(mirror, creation_allocates_and_maps_nothing)
+{
+	map_all(_metadata, self);
+	EXPECT_EQ(0, resident(self->mem, self->pages));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+}
+
+TEST_F(mirror, vmm_sees_what_the_guest_writes)
+{
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 5 * PAGE_SIZE,
+		   .rsi = VALUE);
+	EXPECT_EQ(VALUE, *quad(self->mem, 5));
+	if (variant->backing == BACKING_ANON || variant->backing == BACKING_MEMFD)
+		EXPECT_EQ(1, resident(self->mem, self->pages));
+	CHECK();
+}
+
+TEST_F(mirror, guest_sees_what_the_vmm_writes)
+{
+	size_t i;
+
+	map_all(_metadata, self);
+	for (i = 0; i < self->pages; i++)
+		*quad(self->mem, i) = i + 7;
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 7);
+	CHECK();
+	for (i = 0; i < self->pages; i++)
+		*quad(self->mem, i) = i + 9;
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 9);
+}
+
+TEST_F(mirror, populated_memory_is_mapped_at_creation)
+{
+	u64 calls;
+
+	require_feature(FEATURE_POPULATED);
+	memset(self->mem, 1, self->pages * PAGE_SIZE);
+	map_all(_metadata, self);
+	test_slat(&self->pt, TEST_GFN, self->mem, self->pages, SLAT_RWX, true);
+	calls = map_calls();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	EXPECT_EQ(calls, map_calls());
+}
+
+TEST_F(mirror, huge_pages_take_one_repetition_each)
+{
+	u64 reps;
+
+	if (variant->backing != BACKING_THP &&
+	    variant->backing != BACKING_HUGETLB)
+		SKIP(return, "needs: huge pages");
+	map_all(_metadata, self);
+	reps = map_reps();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
+	EXPECT_EQ(self->pages / HUGE_PAGES, map_reps() - reps);
+	test_slat(&self->pt, TEST_GFN, self->mem, self->pages, SLAT_RWX, true);
+}
+
+TEST_F(mirror, discarded_memory_is_out_of_reach)
+{
+	size_t bytes = self->pages * PAGE_SIZE;
+
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	ASSERT_EQ(0, madvise(self->mem, bytes, variant->backing == BACKING_MEMFD ?
+			     MADV_REMOVE : MADV_DONTNEED));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	test_guest_result(0, self->vp, guest_read,
+			  .rdi = TEST_GPA + 700 * PAGE_SIZE);
+	CHECK();
+}
+
+TEST_F(mirror, part_of_it_is_discarded_and_comes_back_elsewhere)
+{
+	u8 *hole = self->mem + 100 * PAGE_SIZE;
+	size_t i;
+
+	if (variant->backing == BACKING_HUGETLB)
+		SKIP(return, "needs: memory with pages of 4 KiB");
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	ASSERT_EQ(0, madvise(hole, PAGE_SIZE, variant->backing == BACKING_MEMFD ?
+			     MADV_REMOVE : MADV_DONTNEED));
+	EXPECT_FALSE(accessible(&self->pt, TEST_GFN + 100));
+	*quad(self->mem, 100) = VALUE;
+	test_guest_result(1 + 99, self->vp, guest_read,
+			  .rdi = TEST_GPA + 99 * PAGE_SIZE);
+	test_guest_result(VALUE, self->vp, guest_read,
+			  .rdi = TEST_GPA + 100 * PAGE_SIZE);
+	test_guest_result(1 + 101, self->vp, guest_read,
+			  .rdi = TEST_GPA + 101 * PAGE_SIZE);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 100 * PAGE_SIZE,
+		   .rsi = VALUE + 1);
+	EXPECT_EQ(VALUE + 1, *quad(self->mem, 100));
+	for (i = 0; i < self->pages; i++)
+		if (i != 100)
+			ASSERT_EQ(i + 1, *quad(self->mem, i));
+	CHECK();
+}
+
+TEST_F(mirror, unmapped_backing_is_the_vmms_business)
+{
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
+	ASSERT_EQ(0, munmap(self->mem, self->pages * PAGE_SIZE));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(self->vp, GUEST_ADDR(guest_read),
+			    GUEST_ARGS(.rdi = TEST_GPA)));
+	EXPECT_EQ(TEST_GPA, self->vp->msg.memory.guest_physical_address);
+	/* What is there later is what counts */
+	ASSERT_EQ(self->mem, mmap(self->mem, self->pages * PAGE_SIZE,
+				  PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	*quad(self->mem, 3) = VALUE;
+	test_guest_result(VALUE, self->vp, guest_read,
+			  .rdi = TEST_GPA + 3 * PAGE_SIZE);
+	CHECK();
+}
+
+TEST_F(mirror, unmap_leaves_nothing_behind)
+{
+	size_t bytes = self->pages * PAGE_SIZE;
+
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = 1);
+	test_unmap(&self->pt, TEST_GFN, self->mem, bytes);
+	test_slat_empty(&self->pt, TEST_GFN, self->pages);
+	EXPECT_EQ(HVMSG_UNMAPPED_GPA,
+		  guest_run(self->vp, GUEST_ADDR(guest_read),
+			    GUEST_ARGS(.rdi = TEST_GPA)));
+	/* Never touched at all */
+	map_all(_metadata, self);
+	test_unmap(&self->pt, TEST_GFN, self->mem, bytes);
+	test_slat_empty(&self->pt, TEST_GFN, self->pages);
+}
+
+TEST_F(mirror, permission_of_the_vmms_mapping_is_the_guests)
+{
+	size_t bytes = self->pages * PAGE_SIZE;
+
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	ASSERT_EQ(0, mprotect(self->mem, bytes, PROT_READ));
+	test_guest_result(1, self->vp, guest_read, .rdi = TEST_GPA);
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(self->vp, GUEST_ADDR(guest_write),
+			    GUEST_ARGS(.rdi = TEST_GPA, .rsi = 2)));
+	EXPECT_EQ(HV_INTERCEPT_ACCESS_WRITE,
+		  self->vp->msg.intercept.intercept_access_type);
+	EXPECT_EQ(1, *quad(self->mem, 0));
+	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, self->mem, self->pages,
+				SLAT_RWX & ~SLAT_WRITE, false));
+	ASSERT_EQ(0, mprotect(self->mem, bytes, PROT_NONE));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(self->vp, GUEST_ADDR(guest_read),
+			    GUEST_ARGS(.rdi = TEST_GPA)));
+	ASSERT_EQ(0, mprotect(self->mem, bytes, PROT_READ | PROT_WRITE));
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = 3);
+	EXPECT_EQ(3, *quad(self->mem, 0));
+	CHECK();
+}
+
+TEST_F(mirror, fork_separates_the_child_not_the_guest)
+{
+	int pipes[2], status;
+	pid_t child;
+	char c = 0;
+
+	if (variant->backing == BACKING_MEMFD)
+		SKIP(return, "needs: private memory");
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	ASSERT_EQ(0, pipe(pipes));
+	child = fork();
+	if (!child) {
+		/* After the guest has written */
+		_exit(read(pipes[0], &c, 1) != 1 || *quad(self->mem, 2) != 3);
+	}
+	ASSERT_LT(0, child);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 2 * PAGE_SIZE,
+		   .rsi = VALUE);
+	ASSERT_EQ(1, write(pipes[1], &c, 1));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(VALUE, *quad(self->mem, 2));
+	CHECK();
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+TEST_F(mirror, memory_the_guest_may_write_is_dirty)
+{
+	/* Writable and clean: populated by reading, if it is shared memory */
+	if (madvise(self->mem, self->pages * PAGE_SIZE, MADV_POPULATE_READ))
+		SKIP(return, "needs: MADV_POPULATE_READ");
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 9 * PAGE_SIZE,
+		   .rsi = VALUE);
+	EXPECT_TRUE(is_dirty(self->mem + 9 * PAGE_SIZE));
+	EXPECT_EQ(VALUE, *quad(self->mem, 9));
+	CHECK();
+}
+
+TEST_F(mirror, several_vps_touch_the_same_chunks)
+{
+	struct guest_thread thread;
+	u64 *counter = mailbox_ptr(&self->pt, 1);
+
+	map_all(_metadata, self);
+	ASSERT_EQ(0, guest_thread_start(&thread, &self->pt.vp[1], guest_lock_count,
+					GUEST_ARGS(.rdi = TEST_GPA,
+						   .rsi = MAILBOX_GPA(0))));
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA + PAGE_SIZE,
+		   .rsi = self->pages - 1, .rdx = 1);
+	WRITE_ONCE(*mailbox_ptr(&self->pt, 0), 1);
+	guest_thread_join(&thread);
+	EXPECT_LT(0, *quad(self->mem, 0));
+	EXPECT_EQ(0, *counter);
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA + PAGE_SIZE,
+			  .rsi = self->pages - 1, .rdx = 1);
+	CHECK();
+}
+
+TEST_F(mirror, discarded_while_a_vp_counts_in_it)
+{
+	struct guest_thread thread;
+	size_t bytes = self->pages * PAGE_SIZE;
+	int i;
+
+	map_all(_metadata, self);
+	ASSERT_EQ(0, guest_thread_start(&thread, &self->pt.vp[1], guest_count,
+					GUEST_ARGS(.rdi = TEST_GPA + PAGE_SIZE,
+						   .rsi = MAILBOX_GPA(0))));
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(0, madvise(self->mem, bytes,
+				     variant->backing == BACKING_MEMFD ?
+				     MADV_REMOVE : MADV_DONTNEED));
+	ASSERT_TRUE(wait_for_change(quad(self->mem, 1), 0, 5000));
+	WRITE_ONCE(*mailbox_ptr(&self->pt, 0), 1);
+	guest_thread_join(&thread);
+	EXPECT_EQ(HVMSG_X64_HALT, thread.ret);
+	CHECK();
+}
+
+TEST_F(mirror, memory_of_an_exited_process_is_nobodys)
+{
+	struct mshv_vp *vp = self->vp;
+	int status;
+	pid_t child;
+
+	/* The region belongs to the child, the partition to both */
+	child = fork();
+	if (!child)
+		_exit(!!mshv_map(&self->pt, TEST_GFN, self->mem,
+				 self->pages * PAGE_SIZE, MEM_RWX));
+	ASSERT_LT(0, child);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_EQ(0, status);
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(vp, GUEST_ADDR(guest_write),
+			    GUEST_ARGS(.rdi = TEST_GPA, .rsi = 1)));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
+	test_slat_empty(&self->pt, TEST_GFN, self->pages);
+}
+
+TEST_F(mirror, map_that_fails_is_for_the_vmm)
+{
+	map_all(_metadata, self);
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(self->vp, GUEST_ADDR(guest_write),
+			    GUEST_ARGS(.rdi = TEST_GPA, .rsi = 1)));
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = VALUE);
+	EXPECT_EQ(VALUE, *quad(self->mem, 0));
+	CHECK();
+}
+
+TEST_F(mirror, map_that_needs_memory_gets_it)
+{
+	struct oracle_pool before, after;
+
+	map_all(_metadata, self);
+	ASSERT_EQ(0, oracle_pool(self->pt.id, &before));
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+				   HV_STATUS_INSUFFICIENT_MEMORY, 0, 0));
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = VALUE);
+	EXPECT_EQ(1, oracle_injected(HVCALL_MAP_GPA_PAGES));
+	ASSERT_EQ(0, oracle_pool(self->pt.id, &after));
+	EXPECT_LT(before.deposited, after.deposited);
+	EXPECT_EQ(VALUE, *quad(self->mem, 0));
+	CHECK();
+}
+
+TEST_F(mirror, failed_no_access_falls_back_to_unmap)
+{
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+				   HV_STATUS_INSUFFICIENT_MEMORY, 0,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, mprotect(self->mem, self->pages * PAGE_SIZE, PROT_NONE));
+	EXPECT_LT(0, oracle_injected(HVCALL_MAP_GPA_PAGES));
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	/* The guest goes on, by HVMSG_UNMAPPED_GPA this time */
+	ASSERT_EQ(0, mprotect(self->mem, self->pages * PAGE_SIZE,
+			      PROT_READ | PROT_WRITE));
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 1);
+	CHECK();
+}
+
+TEST_F(mirror, what_cannot_be_taken_away_is_contained)
+{
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, munmap(self->mem, self->pages * PAGE_SIZE));
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	/* Dead, and without access to what is no longer its own */
+	EXPECT_EQ(-EIO, mshv_run_once(self->vp));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	self->mem = mshv_alloc(variant->backing, self->pages * PAGE_SIZE);
+}
+
+TEST_F(mirror, region_that_cannot_be_unmapped_is_contained)
+{
+	map_all(_metadata, self);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
+	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	mshv_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	EXPECT_EQ(-EIO, mshv_run_once(self->vp));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+}
+
+/* Neither start nor size need to be aligned, nor equally aligned */
+FIXTURE(shape)
+{
+	struct mshv_pt pt;
+	u8 *area, *mem;
+	size_t pages;
+};
+
+FIXTURE_VARIANT(shape)
+{
+	size_t pages, gfn_offset, uaddr_offset;
+};
+
+FIXTURE_VARIANT_ADD(shape, page) { .pages = 1 };
+FIXTURE_VARIANT_ADD(shape, chunk_less_one) { .pages = HUGE_PAGES - 1 };
+FIXTURE_VARIANT_ADD(shape, chunk_and_one) { .pages = HUGE_PAGES + 1 };
+FIXTURE_VARIANT_ADD(shape, odd_gfn) { .pages = 1500, .gfn_offset = 3 };
+FIXTURE_VARIANT_ADD(shape, odd_uaddr) { .pages = 1500, .uaddr_offset = 5 };
+
+FIXTURE_VARIANT_ADD(shape, both_odd) {
+	.pages = 1500, .gfn_offset = 7, .uaddr_offset = 7,
+};
+
+FIXTURE_SETUP(shape)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_oracle();
+	require_pagemap();
+	require_feature(FEATURE_MOVABLE);
+	self->area = mshv_alloc(BACKING_THP, 4 * HUGE_SIZE);
+	if (!self->area)
+		SKIP(return, "needs: transparent huge pages");
+	self->mem = self->area + variant->uaddr_offset * PAGE_SIZE;
+	test_pt_setup(&self->pt, 1);
+}
+
+FIXTURE_TEARDOWN(shape)
+{
+	mshv_pt_close(&self->pt);
+	mshv_free(self->area, 4 * HUGE_SIZE);
+}
+
+TEST_F(shape, is_mirrored)
+{
+	const u64 gfn = TEST_GFN + variant->gfn_offset;
+	struct oracle_slat entry;
+	size_t i, large = 0;
+
+	test_map(&self->pt, gfn, self->mem, variant->pages * PAGE_SIZE, MEM_RWX);
+	test_guest(&self->pt.vp[0], guest_fill, .rdi = gfn * PAGE_SIZE,
+		   .rsi = variant->pages, .rdx = 1);
+	test_slat(&self->pt, gfn, self->mem, variant->pages, SLAT_RWX, true);
+	for (i = 0; i < variant->pages; i++) {
+		ASSERT_EQ(i + 1, *quad(self->mem, i));
+		ASSERT_EQ(0, oracle_slat(self->pt.id, gfn + i, &entry));
+		large += SLAT_SIZE(entry.flags) == 1;
+	}
+	/* Large where GFN, address and size allow it, and only there */
+	if (variant->gfn_offset == variant->uaddr_offset &&
+	    variant->pages >= HUGE_PAGES)
+		EXPECT_LE(HUGE_PAGES, large);
+	if (variant->pages < HUGE_PAGES)
+		EXPECT_EQ(0, large);
+
+	ASSERT_EQ(0, madvise(self->mem, variant->pages * PAGE_SIZE,
+			     MADV_DONTNEED));
+	EXPECT_EQ(0, accessible_pages(&self->pt, gfn, variant->pages));
+	test_unmap(&self->pt, gfn, self->mem, variant->pages * PAGE_SIZE);
+	test_slat_empty(&self->pt, TEST_GFN, 2 * HUGE_PAGES);
+}
+
+/* Special memory */
+FIXTURE(memory)
+{
+	struct mshv_pt pt;
+	struct mshv_vp *vp;
+	u8 *mem;
+	size_t pages;
+};
+
+FIXTURE_SETUP(memory)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_oracle();
+	require_pagemap();
+	require_feature(FEATURE_MOVABLE);
+	self->pages = 2 * HUGE_PAGES;
+	self->mem = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
+	ASSERT_NE(NULL, self->mem);
+	test_pt_setup(&self->pt, 1);
+	self->vp = &self->pt.vp[0];
+}
+
+FIXTURE_TEARDOWN(memory)
+{
+	mshv_pt_close(&self->pt);
+	mshv_free(self->mem, self->pages * PAGE_SIZE);
+}
+
+TEST_F(memory, zero_page_stays_zero)
+{
+	u8 *other = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	u64 zero, i, sum = 0;
+
+	ASSERT_NE(NULL, other);
+	EXPECT_EQ(0, *other);
+	zero = page_pfn(other);
+	ASSERT_NE(0, zero);
+
+	/* Half of it before the region exists, the other half by the guest */
+	for (i = 0; i < self->pages / 2; i++)
+		sum += *(volatile u64 *)quad(self->mem, i);
+	EXPECT_EQ(0, sum);
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	for (i = 0; i < self->pages; i += 64)
+		test_guest_result(0, self->vp, guest_read,
+				  .rdi = TEST_GPA + i * PAGE_SIZE);
+	EXPECT_EQ(zero, page_pfn(self->mem));
+	EXPECT_EQ(zero, page_pfn(self->mem + (self->pages - 64) * PAGE_SIZE));
+	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, self->mem, self->pages,
+				SLAT_RWX & ~SLAT_WRITE, false));
+
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	EXPECT_NE(zero, page_pfn(self->mem));
+	EXPECT_EQ(0, *other);
+	EXPECT_EQ(zero, page_pfn(other));
+	CHECK();
+	mshv_free(other, PAGE_SIZE);
+}
+
+TEST_F(memory, file_that_may_not_be_written_is_not)
+{
+	char name[] = "/tmp/mshv-XXXXXX";
+	int fd = mkstemp(name), shared;
+
+	ASSERT_LE(0, fd);
+	unlink(name);
+	ASSERT_EQ(0, ftruncate(fd, PAGE_SIZE));
+	ASSERT_EQ(8, pwrite(fd, "original", 8, 0));
+	for (shared = 0; shared < 2; shared++) {
+		u64 content = 0;
+		u8 *mem;
+
+		mem = mmap(NULL, PAGE_SIZE, PROT_READ,
+			   shared ? MAP_SHARED : MAP_PRIVATE, fd, 0);
+		ASSERT_NE(MAP_FAILED, mem);
+		test_map(&self->pt, TEST_GFN, mem, PAGE_SIZE, MEM_RWX);
+		test_guest_result(*(u64 *)"original", self->vp, guest_read,
+				  .rdi = TEST_GPA);
+		EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+			  guest_run(self->vp, GUEST_ADDR(guest_write),
+				    GUEST_ARGS(.rdi = TEST_GPA, .rsi = 1)));
+		EXPECT_EQ(8, pread(fd, &content, 8, 0));
+		EXPECT_EQ(*(u64 *)"original", content);
+		test_unmap(&self->pt, TEST_GFN, mem, PAGE_SIZE);
+		munmap(mem, PAGE_SIZE);
+	}
+	close(fd);
+}
+
+TEST_F(memory, private_file_is_copied_on_write_only)
+{
+	char name[] = "/tmp/mshv-XXXXXX";
+	int fd = mkstemp(name);
+	u64 content = 0, shared;
+	u8 *mem;
+
+	ASSERT_LE(0, fd);
+	unlink(name);
+	ASSERT_EQ(0, ftruncate(fd, 4 * PAGE_SIZE));
+	ASSERT_EQ(8, pwrite(fd, "original", 8, 0));
+	mem = mmap(NULL, 4 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	test_map(&self->pt, TEST_GFN, mem, 4 * PAGE_SIZE, MEM_RWX);
+	test_guest_result(*(u64 *)"original", self->vp, guest_read,
+			  .rdi = TEST_GPA);
+	shared = page_pfn(mem);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = VALUE);
+	EXPECT_NE(shared, page_pfn(mem));
+	EXPECT_EQ(VALUE, *(u64 *)mem);
+	EXPECT_EQ(8, pread(fd, &content, 8, 0));
+	EXPECT_EQ(*(u64 *)"original", content);
+	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, mem, 4, SLAT_RWX, false));
+	test_unmap(&self->pt, TEST_GFN, mem, 4 * PAGE_SIZE);
+	munmap(mem, 4 * PAGE_SIZE);
+	close(fd);
+}
+
+TEST_F(memory, neighbours_that_are_not_there_do_no_harm)
+{
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	ASSERT_EQ(0, munmap(self->mem + 10 * PAGE_SIZE, PAGE_SIZE));
+	ASSERT_EQ(0, mprotect(self->mem + 12 * PAGE_SIZE, PAGE_SIZE, PROT_NONE));
+	ASSERT_EQ(0, mprotect(self->mem + 14 * PAGE_SIZE, PAGE_SIZE, PROT_READ));
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 11 * PAGE_SIZE,
+		   .rsi = VALUE);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 13 * PAGE_SIZE,
+		   .rsi = VALUE);
+	test_guest_result(0, self->vp, guest_read,
+			  .rdi = TEST_GPA + 14 * PAGE_SIZE);
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(self->vp, GUEST_ADDR(guest_write),
+			    GUEST_ARGS(.rdi = TEST_GPA + 10 * PAGE_SIZE)));
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(self->vp, GUEST_ADDR(guest_read),
+			    GUEST_ARGS(.rdi = TEST_GPA + 12 * PAGE_SIZE)));
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(self->vp, GUEST_ADDR(guest_write),
+			    GUEST_ARGS(.rdi = TEST_GPA + 14 * PAGE_SIZE)));
+	EXPECT_EQ(VALUE, *quad(self->mem, 11));
+	EXPECT_EQ(VALUE, *quad(self->mem, 13));
+	ASSERT_EQ(self->mem + 10 * PAGE_SIZE,
+		  mmap(self->mem + 10 * PAGE_SIZE, PAGE_SIZE,
+		       PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	CHECK();
+}
+
+TEST_F(memory, touching_far_apart_allocates_what_is_touched)
+{
+	size_t i;
+
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	for (i = 0; i < self->pages; i += 128)
+		test_guest(self->vp, guest_write,
+			   .rdi = TEST_GPA + i * PAGE_SIZE, .rsi = 1);
+	EXPECT_EQ(self->pages / 128, resident(self->mem, self->pages));
+	CHECK();
+}
+
+TEST_F(memory, touching_in_order_reads_ahead)
+{
+	u64 calls;
+
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	calls = map_calls();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	/* 1, 2, 4, ... pages in the first chunk, then all of the next one */
+	EXPECT_GE(10 + 2 + 2, map_calls() - calls);
+	CHECK();
+}
+
+TEST_F(memory, collapsed_memory_becomes_large)
+{
+	struct oracle_counter counter;
+	struct oracle_slat entry;
+	u8 *mem = mshv_alloc(BACKING_THP, HUGE_SIZE);
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, madvise(mem, HUGE_SIZE, MADV_NOHUGEPAGE));
+	test_map(&self->pt, TEST_GFN, mem, HUGE_SIZE, MEM_RWX);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = HUGE_PAGES,
+		   .rdx = 1);
+	ASSERT_EQ(0, madvise(mem, HUGE_SIZE, MADV_HUGEPAGE));
+	ASSERT_EQ(0, oracle_reset());
+	if (madvise(mem, HUGE_SIZE, MADV_COLLAPSE))
+		SKIP(return, "needs: MADV_COLLAPSE");
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = HUGE_PAGES, .rdx = 1);
+	ASSERT_EQ(0, oracle_slat(self->pt.id, TEST_GFN + 5, &entry));
+	/* Unless the hypervisor refuses large entries where small ones were */
+	ASSERT_EQ(0, oracle_counter(HVCALL_MAP_GPA_PAGES, &counter));
+	EXPECT_EQ(!counter.failures, SLAT_SIZE(entry.flags));
+	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, mem, HUGE_PAGES, SLAT_RWX,
+				true));
+	test_unmap(&self->pt, TEST_GFN, mem, HUGE_SIZE);
+	mshv_free(mem, HUGE_SIZE);
+}
+
+TEST_F(memory, freed_lazily_is_not_kept_by_a_neighbour)
+{
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = 16, .rdx = 1);
+	if (madvise(self->mem, 15 * PAGE_SIZE, MADV_FREE))
+		SKIP(return, "needs: MADV_FREE");
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, 15));
+	/* The fault of page 20 sees pages 0 to 14, which may go at any time */
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 20 * PAGE_SIZE,
+		   .rsi = 1);
+	EXPECT_FALSE(is_dirty(self->mem + 3 * PAGE_SIZE));
+	CHECK();
+	/* Writing to one keeps it */
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 3 * PAGE_SIZE,
+		   .rsi = VALUE);
+	EXPECT_TRUE(is_dirty(self->mem + 3 * PAGE_SIZE));
+	CHECK();
+}
+
+/* Pages that user space supplies */
+static int uffd_open(u8 *mem, size_t size, u64 mode, u64 features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)mem, size }, .mode = mode,
+	};
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return -1;
+	if (!ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static u64 uffd_wait(int fd)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	if (poll(&poll_fd, 1, 5000) != 1 ||
+	    read(fd, &msg, sizeof(msg)) != sizeof(msg) ||
+	    msg.event != UFFD_EVENT_PAGEFAULT)
+		return 0;
+	return msg.arg.pagefault.address & ~(u64)(PAGE_SIZE - 1);
+}
+
+TEST_F(memory, userfaultfd_supplies_pages)
+{
+	struct guest_thread thread;
+	u8 *page = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)self->mem + 5 * PAGE_SIZE,
+		.src = (uintptr_t)page, .len = PAGE_SIZE,
+	};
+	int fd;
+
+	ASSERT_NE(NULL, page);
+	*(u64 *)page = VALUE;
+	fd = uffd_open(self->mem, self->pages * PAGE_SIZE,
+		       UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	ASSERT_EQ(0, guest_thread_start(&thread, self->vp, guest_read,
+					GUEST_ARGS(.rdi = TEST_GPA +
+							  5 * PAGE_SIZE)));
+	EXPECT_EQ((uintptr_t)self->mem + 5 * PAGE_SIZE, uffd_wait(fd));
+	EXPECT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
+	guest_thread_join(&thread);
+	EXPECT_EQ(HVMSG_X64_HALT, thread.ret);
+	EXPECT_EQ(VALUE, thread.rax);
+	CHECK();
+	close(fd);
+	mshv_free(page, PAGE_SIZE);
+}
+
+TEST_F(memory, userfaultfd_protects_from_writes)
+{
+	struct uffdio_writeprotect protect = {
+		.range = { (uintptr_t)self->mem, self->pages * PAGE_SIZE },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	struct guest_thread thread;
+	int fd;
+
+	fd = uffd_open(self->mem, self->pages * PAGE_SIZE,
+		       UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	if (fd < 0)
+		SKIP(return, "needs: write protection of userfaultfd");
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
+	test_guest_result(8, self->vp, guest_read,
+			  .rdi = TEST_GPA + 7 * PAGE_SIZE);
+	ASSERT_EQ(0, guest_thread_start(&thread, self->vp, guest_write,
+					GUEST_ARGS(.rdi = TEST_GPA +
+							  7 * PAGE_SIZE,
+						   .rsi = VALUE)));
+	EXPECT_EQ((uintptr_t)self->mem + 7 * PAGE_SIZE, uffd_wait(fd));
+	EXPECT_EQ(8, *quad(self->mem, 7));
+	protect.mode = 0;
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
+	guest_thread_join(&thread);
+	EXPECT_EQ(HVMSG_X64_HALT, thread.ret);
+	EXPECT_EQ(VALUE, *quad(self->mem, 7));
+	CHECK();
+	close(fd);
+}
+
+static void nothing(int sig)
+{
+}
+
+static void *run_interrupted(void *arg)
+{
+	return (void *)mshv_run_once(arg);
+}
+
+TEST_F(memory, signal_ends_the_wait_for_a_page)
+{
+	struct sigaction action = { .sa_handler = nothing };
+	pthread_t thread;
+	void *ret;
+	int fd, i;
+
+	fd = uffd_open(self->mem, self->pages * PAGE_SIZE,
+		       UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	sigaction(SIGUSR1, &action, NULL);
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
+				   GUEST_ARGS(.rdi = TEST_GPA)));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_interrupted, self->vp));
+	ASSERT_EQ((uintptr_t)self->mem, uffd_wait(fd));
+	for (i = 0; i < 50 && pthread_tryjoin_np(thread, &ret); i++) {
+		pthread_kill(thread, SIGUSR1);
+		usleep(20000);
+	}
+	ASSERT_GT(50, i);
+	EXPECT_EQ(-EINTR, (long)ret);
+	/* And the unmap of a region whose page never came */
+	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
+	test_slat_empty(&self->pt, TEST_GFN, self->pages);
+	close(fd);
+}
+
+TEST_F(memory, unmap_does_not_wait_for_a_page)
+{
+	struct guest_thread thread;
+	u8 *page = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)self->mem, .src = (uintptr_t)page,
+		.len = PAGE_SIZE,
+	};
+	u8 *other = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	int fd;
+
+	ASSERT_NE(NULL, page);
+	ASSERT_NE(NULL, other);
+	*(u64 *)page = 1;
+	*(u64 *)other = VALUE;
+	fd = uffd_open(self->mem, self->pages * PAGE_SIZE,
+		       UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	ASSERT_EQ(0, guest_thread_start(&thread, self->vp, guest_read,
+					GUEST_ARGS(.rdi = TEST_GPA)));
+	ASSERT_EQ((uintptr_t)self->mem, uffd_wait(fd));
+	/* Another region takes its place before the page arrives */
+	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
+	test_slat_empty(&self->pt, TEST_GFN, self->pages);
+	test_map(&self->pt, TEST_GFN, other, PAGE_SIZE, MEM_RWX);
+	EXPECT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
+	guest_thread_join(&thread);
+	EXPECT_EQ(HVMSG_X64_HALT, thread.ret);
+	EXPECT_EQ(VALUE, thread.rax);
+	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, other, 1, SLAT_RWX, true));
+	test_unmap(&self->pt, TEST_GFN, other, PAGE_SIZE);
+	close(fd);
+	mshv_free(page, PAGE_SIZE);
+	mshv_free(other, PAGE_SIZE);
+}
+
+/* What memory costs that is not used */
+FIXTURE(cost)
+{
+	struct mshv_pt pt;
+	u8 *mem;
+	size_t size;
+};
+
+FIXTURE_VARIANT(cost)
+{
+	size_t size;
+	u64 create, destroy;
+};
+
+FIXTURE_VARIANT_ADD(cost, gib) {
+	.size = BIG_SIZE, .create = 3, .destroy = 2,
+};
+
+FIXTURE_VARIANT_ADD(cost, tib) {
+	.size = 1024 * BIG_SIZE, .create = 1031, .destroy = 2048,
+};
+
+FIXTURE_SETUP(cost)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_oracle();
+	require_feature(FEATURE_FAST_NO_ACCESS);
+	self->mem = mmap(NULL, variant->size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->mem);
+	ASSERT_EQ(0, mshv_pt_active(&self->pt));
+}
+
+FIXTURE_TEARDOWN(cost)
+{
+	mshv_pt_close(&self->pt);
+	munmap(self->mem, variant->size);
+}
+
+TEST_F(cost, of_untouched_memory)
+{
+	struct oracle_counter map, unmap;
+
+	ASSERT_EQ(0, oracle_reset());
+	test_map(&self->pt, 1ULL << 24, self->mem, variant->size, MEM_RWX);
+	ASSERT_EQ(0, oracle_counter(HVCALL_MAP_GPA_PAGES, &map));
+	EXPECT_GE(variant->create + map.failures, map.calls);
+
+	ASSERT_EQ(0, oracle_reset());
+	ASSERT_EQ(0, madvise(self->mem, variant->size, MADV_DONTNEED));
+	ASSERT_EQ(0, oracle_counter(HVCALL_MAP_GPA_PAGES, &map));
+	ASSERT_EQ(0, oracle_counter(HVCALL_UNMAP_GPA_PAGES, &unmap));
+	EXPECT_EQ(0, map.calls);
+	EXPECT_EQ(0, unmap.calls);
+
+	test_unmap(&self->pt, 1ULL << 24, self->mem, variant->size);
+	ASSERT_EQ(0, oracle_counter(HVCALL_UNMAP_GPA_PAGES, &unmap));
+	EXPECT_GE(variant->destroy, unmap.calls);
+}
+
+TEST_HARNESS_MAIN
