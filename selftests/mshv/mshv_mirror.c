@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -978,6 +979,90 @@ TEST_F(memory, unmap_does_not_wait_for_a_page)
 	close(fd);
 	mshv_free(page, PAGE_SIZE);
 	mshv_free(other, PAGE_SIZE);
+}
+
+/* An entry that the hypervisor has made of 512 large ones */
+TEST_F(memory, part_of_a_1g_entry_goes_without_memory_in_the_pool)
+{
+	struct oracle_pool before, after;
+	struct oracle_slat entry;
+	u8 *mem, *area;
+
+	area = mmap(NULL, 2 * BIG_SIZE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, area);
+	mem = (u8 *)(((uintptr_t)area + BIG_SIZE - 1) & ~(BIG_SIZE - 1));
+	madvise(mem, BIG_SIZE, MADV_HUGEPAGE);
+	test_map(&self->pt, BIG_SIZE / PAGE_SIZE, mem, BIG_SIZE, MEM_RWX);
+	test_guest(self->vp, guest_fill, .rdi = BIG_SIZE,
+		   .rsi = BIG_SIZE / PAGE_SIZE, .rdx = 1);
+	ASSERT_EQ(0, oracle_slat(self->pt.id, BIG_SIZE / PAGE_SIZE, &entry));
+	if (SLAT_SIZE(entry.flags) != 2) {
+		munmap(area, 2 * BIG_SIZE);
+		SKIP(return, "needs: 1 GiB in a row, and a 1 GiB SLAT entry of it");
+	}
+
+	ASSERT_EQ(0, oracle_pool(self->pt.id, &before));
+	ASSERT_EQ(0, oracle_dry(self->pt.id, 1));
+	ASSERT_EQ(0, madvise(mem + 5 * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED));
+	EXPECT_FALSE(accessible(&self->pt, BIG_SIZE / PAGE_SIZE + 5));
+	EXPECT_TRUE(accessible(&self->pt, BIG_SIZE / PAGE_SIZE + HUGE_PAGES));
+	ASSERT_EQ(0, oracle_pool(self->pt.id, &after));
+	EXPECT_LT(before.deposited, after.deposited);
+	test_guest_result(0, self->vp, guest_read,
+			  .rdi = BIG_SIZE + 5 * PAGE_SIZE);
+	test_guest_result(7, self->vp, guest_read,
+			  .rdi = BIG_SIZE + 6 * PAGE_SIZE);
+	test_unmap(&self->pt, BIG_SIZE / PAGE_SIZE, mem, BIG_SIZE);
+	munmap(area, 2 * BIG_SIZE);
+}
+
+static bool write_text(const char *name, const char *text)
+{
+	int fd = open(name, O_WRONLY | O_TRUNC);
+	bool ok;
+
+	ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+TEST_F(memory, tracepoints_tell_what_happens)
+{
+	static const char * const events[] = {
+		"mshv_fault:", "mshv_map:", "mshv_invalidate:",
+		"mshv_no_access:", "mshv_unmap:",
+	};
+	static char text[1 << 16];
+	ssize_t n, length = 0;
+	unsigned int i;
+	int fd;
+
+	mount("nodev", "/sys/kernel/tracing", "tracefs", 0, NULL);
+	if (!write_text("/sys/kernel/tracing/events/mshv/enable", "1"))
+		SKIP(return, "needs: tracefs at /sys/kernel/tracing");
+	write_text("/sys/kernel/tracing/trace", "");
+
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
+		 MEM_RWX);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 3 * PAGE_SIZE,
+		   .rsi = 1);
+	ASSERT_EQ(0, madvise(self->mem, PAGE_SIZE * self->pages, MADV_DONTNEED));
+	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
+
+	write_text("/sys/kernel/tracing/events/mshv/enable", "0");
+	fd = open("/sys/kernel/tracing/trace", O_RDONLY);
+	ASSERT_LE(0, fd);
+	while (length < (ssize_t)sizeof(text) - 1 &&
+	       (n = read(fd, text + length, sizeof(text) - 1 - length)) > 0)
+		length += n;
+	close(fd);
+	for (i = 0; i < ARRAY_SIZE(events); i++)
+		EXPECT_NE(NULL, strstr(text, events[i])) {
+			TH_LOG("%s", events[i]);
+		}
+	EXPECT_NE(NULL, strstr(text, "gfn=0x10003 access=write ret=0"));
 }
 
 /* What memory costs that is not used */

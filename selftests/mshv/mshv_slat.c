@@ -526,7 +526,8 @@ static void *restless_thread(void *arg)
 	while (!restless->ret) {
 		long ret = mshv_run(restless->vp);
 
-		if (ret == HVMSG_UNMAPPED_GPA) {
+		/* The latter if the region went after the guest's access */
+		if (ret == HVMSG_UNMAPPED_GPA || ret == HVMSG_GPA_INTERCEPT) {
 			restless->intercepts++;
 			/* Leave the partition to the other thread for a while */
 			usleep(100);
