@@ -1,0 +1,2152 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Movable regions in use: what a guest costs its VMM in memory and in
+ * hypercalls, and that both see the same data whatever is done to the memory,
+ * by the VMM, by the kernel, and while VPs are running.
+ */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "../kselftest_harness.h"
+#include "mshv_util.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
+
+#define KPF_DIRTY		4
+#define SLAT_RX			(SLAT_READ | SLAT_EXEC)
+#define SLAT_RWX		(SLAT_RX | SLAT_WRITE)
+#define VALUE			0x1122334455667788ULL
+#define GIB			(1ULL << 30)
+#define MAX_ENTRIES		4096
+
+/*
+ * What is where
+ */
+
+static u64 *quad(u8 *mem, size_t page)
+{
+	return (u64 *)(mem + page * PAGE_SIZE);
+}
+
+/* Pages that are not as guest_fill leaves them */
+static size_t mismatches(u8 *mem, size_t pages, u64 seed)
+{
+	size_t i, wrong = 0;
+
+	for (i = 0; i < pages; i++)
+		wrong += READ_ONCE(*quad(mem, i)) != seed + i;
+	return wrong;
+}
+
+/* Pages of the range that are present, the zero page is one of them */
+static long resident(const u8 *mem, size_t pages)
+{
+	u8 *vec = malloc(pages);
+	long count = 0;
+	size_t i;
+
+	if (!vec || mincore((void *)mem, pages * PAGE_SIZE, vec))
+		count = -1;
+	for (i = 0; count >= 0 && i < pages; i++)
+		count += vec[i] & 1;
+	free(vec);
+	return count;
+}
+
+/*
+ * Pages of memory, as a field of smaps has it, of the VMAs that have part of
+ * the range. These may be larger: compare it with what it was before.
+ */
+static long smaps(const u8 *mem, size_t pages, const char *field)
+{
+	const u64 first = (uintptr_t)mem, end = first + pages * PAGE_SIZE;
+	unsigned long long vma_start, vma_end;
+	size_t length = strlen(field);
+	bool inside = false;
+	char line[256], c;
+	long kib = 0;
+	FILE *file;
+
+	file = fopen("/proc/self/smaps", "r");
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%llx-%llx %c", &vma_start, &vma_end, &c) == 3)
+			inside = vma_start < end && vma_end > first;
+		else if (inside && !strncmp(line, field, length) &&
+			 line[length] == ':')
+			kib += atol(line + length + 1);
+	}
+	fclose(file);
+	return kib * 1024 / PAGE_SIZE;
+}
+
+static bool is_dirty(const void *addr)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	u64 flags = 0;
+	bool ok;
+
+	ok = fd >= 0 && pread(fd, &flags, sizeof(flags),
+			      page_pfn(addr) * sizeof(flags)) == sizeof(flags);
+	if (fd >= 0)
+		close(fd);
+	return ok && flags & 1ULL << KPF_DIRTY;
+}
+
+/* Does the SLAT give the guest any access to the GFN? No, without an oracle */
+static bool accessible(struct mshv_pt *pt, u64 gfn)
+{
+	struct oracle_slat entry;
+
+	return !oracle_slat(pt->id, gfn, &entry) &&
+	       !(entry.flags & SLAT_NO_ACCESS);
+}
+
+static long accessible_pages(struct mshv_pt *pt, u64 gfn, size_t pages)
+{
+	long count = 0;
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		count += accessible(pt, gfn + i);
+	return count;
+}
+
+/* Can the guest reach the page, at whatever GFN? No, without an oracle */
+static bool reachable(struct mshv_pt *pt, u64 pfn)
+{
+	static struct oracle_slat entries[MAX_ENTRIES];
+	long i, n;
+
+	n = oracle_audit(pt->id, 0, ~0ULL >> PAGE_SHIFT, entries, MAX_ENTRIES);
+	/* A partition that is gone has no SLAT */
+	if (n < 0)
+		return n != -ENOENT && n != -ENODEV;
+	for (i = 0; i < n; i++) {
+		u64 first = entries[i].spa >> PAGE_SHIFT;
+
+		if (!(entries[i].flags & SLAT_NO_ACCESS) && pfn >= first &&
+		    pfn < first + entries[i].pages)
+			return true;
+	}
+	return false;
+}
+
+static unsigned int entry_size(struct mshv_pt *pt, u64 gfn)
+{
+	struct oracle_slat entry = {};
+
+	oracle_slat(pt->id, gfn, &entry);
+	return SLAT_SIZE(entry.flags);
+}
+
+static struct oracle_counter map_counter(void)
+{
+	struct oracle_counter counter = {};
+
+	oracle_counter(HVCALL_MAP_GPA_PAGES, &counter);
+	return counter;
+}
+
+static u64 map_calls(void)
+{
+	return map_counter().calls;
+}
+
+static u64 unmap_calls(void)
+{
+	struct oracle_counter counter = {};
+
+	oracle_counter(HVCALL_UNMAP_GPA_PAGES, &counter);
+	return counter.calls;
+}
+
+/*
+ * The SLAT agrees with the VMM's page tables, and the guest reads what the VMM
+ * does, of the pages that it can read without a fault. Returns how many pages
+ * are wrong. The VP must not be running.
+ */
+static long check_mirror(struct mshv_vp *vp, u64 gfn, u8 *mem, size_t pages,
+			 u32 perms)
+{
+	const size_t step = pages > 128 ? pages / 64 | 1 : 1;
+	const bool oracle = oracle_present();
+	long wrong = 0;
+	size_t i;
+
+	if (oracle && pagemap_usable())
+		wrong = slat_check(vp->pt, gfn, mem, pages, perms, false);
+	if (wrong)
+		return wrong;
+
+	for (i = 0; i < pages; i += step) {
+		struct guest_args args = { .rdi = (gfn + i) * PAGE_SIZE };
+		u64 guest = 0, vmm = ~0ULL;
+		struct iovec local = { &vmm, sizeof(vmm) };
+		struct iovec remote = { quad(mem, i), sizeof(vmm) };
+
+		if (oracle ? !accessible(vp->pt, gfn + i) :
+			     !page_pfn(quad(mem, i)))
+			continue;
+		if (guest_call(vp, guest_read, args, &guest) ||
+		    process_vm_readv(getpid(), &local, 1, &remote, 1, 0) !=
+			    sizeof(vmm) ||
+		    guest != vmm) {
+			if (!wrong++)
+				ksft_print_msg("page %zu: %#llx, VMM %#llx\n",
+					       i, (unsigned long long)guest,
+					       (unsigned long long)vmm);
+		}
+	}
+
+	return wrong;
+}
+
+/* Do regions of RAM have their pages pinned? Found out by what it costs */
+static const char *why_not_movable(void)
+{
+	const size_t pages = 2 * HUGE_PAGES;
+	const char *why = "no region could be created";
+	struct mshv_pt pt;
+	u8 *mem;
+
+	mem = mshv_alloc(BACKING_ANON, pages * PAGE_SIZE);
+	if (mem && !mshv_pt_active(&pt)) {
+		if (!mshv_map(&pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX))
+			why = resident(mem, pages) ?
+			      "regions are pinned (needs patch 5/7)" : NULL;
+		mshv_pt_close(&pt);
+	}
+	mshv_free(mem, pages * PAGE_SIZE);
+	return why;
+}
+
+#define require_movable() do { \
+	const char *_why = why_not_movable(); \
+	if (_why && getenv("MSHV_TEST_STRICT")) \
+		ASSERT_STREQ("", _why); \
+	if (_why) \
+		SKIP(return, "%s", _why); \
+} while (0)
+
+static bool read_text(const char *name, char *text, size_t size)
+{
+	int fd = open(name, O_RDONLY);
+	ssize_t n = -1;
+
+	if (fd >= 0) {
+		n = read(fd, text, size - 1);
+		close(fd);
+	}
+	text[n < 0 ? 0 : n] = 0;
+	return n > 0;
+}
+
+static bool write_text(const char *name, const char *text)
+{
+	int fd = open(name, O_WRONLY);
+	bool ok;
+
+	ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static u64 now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
+}
+
+/* Wait for a child, or any, at most @msec: the wait status, or -1 */
+static int reap(pid_t child, int msec)
+{
+	int status;
+
+	for (; msec > 0; msec--) {
+		if (waitpid(child, &status, WNOHANG) > 0)
+			return status;
+		usleep(1000);
+	}
+	return -1;
+}
+
+/* Messages of the kernel from now on */
+static int kmsg_open(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd >= 0)
+		lseek(fd, 0, SEEK_END);
+	return fd;
+}
+
+/* How many of them should not be there */
+static int kmsg_complaints(int fd)
+{
+	static const char * const bad[] = {
+		"WARNING:", "BUG:", "Oops", "Bad rss-counter",
+		"possible circular locking", "blocked for more than",
+	};
+	static char text[8192];
+	unsigned int i;
+	int count = 0;
+	ssize_t n;
+
+	while (fd >= 0) {
+		n = read(fd, text, sizeof(text) - 1);
+		if (n < 0 && errno == EPIPE)
+			continue;
+		if (n <= 0)
+			break;
+		text[n] = 0;
+		for (i = 0; i < ARRAY_SIZE(bad); i++) {
+			if (!strstr(text, bad[i]))
+				continue;
+			ksft_print_msg("kernel: %s\n", text);
+			count++;
+			break;
+		}
+	}
+	return count;
+}
+
+/* 4 MiB in pages of 4 KiB, which are no region yet, and two VPs */
+FIXTURE(movable)
+{
+	struct mshv_pt pt;
+	struct mshv_vp *vp;
+	u8 *mem;
+	size_t pages;
+	int kmsg;
+	char swap[64];
+};
+
+FIXTURE_SETUP(movable)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_movable();
+	self->kmsg = kmsg_open();
+	self->pages = 2 * HUGE_PAGES;
+	self->mem = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
+	ASSERT_NE(NULL, self->mem);
+	test_pt_setup(&self->pt, 2);
+	self->vp = &self->pt.vp[0];
+	/* The guest's own memory is there, so that no test counts it */
+	test_guest(self->vp, guest_read, .rdi = DATA_GPA);
+}
+
+FIXTURE_TEARDOWN(movable)
+{
+	mshv_pt_close(&self->pt);
+	mshv_free(self->mem, self->pages * PAGE_SIZE);
+	if (self->swap[0]) {
+		swapoff(self->swap);
+		if (strncmp(self->swap, "/dev/", 5))
+			unlink(self->swap);
+		else
+			write_text("/sys/block/zram0/reset", "1");
+	}
+	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
+}
+
+/* Other memory instead of that of the fixture, NULL if there is none */
+static u8 *use_memory(FIXTURE_DATA(movable) *self, enum mshv_backing backing,
+		      size_t pages)
+{
+	mshv_free(self->mem, self->pages * PAGE_SIZE);
+	self->pages = pages;
+	self->mem = mshv_alloc(backing, pages * PAGE_SIZE);
+	return self->mem;
+}
+
+static long rss(FIXTURE_DATA(movable) *self)
+{
+	return smaps(self->mem, self->pages, "Rss");
+}
+
+static long anon_rss(FIXTURE_DATA(movable) *self)
+{
+	return smaps(self->mem, self->pages, "Anonymous");
+}
+
+#define BYTES		(self->pages * PAGE_SIZE)
+#define GPA(_page)	(TEST_GPA + (_page) * PAGE_SIZE)
+
+#define create_region(_flags) \
+	test_map(&self->pt, TEST_GFN, self->mem, BYTES, _flags)
+
+/* Every page by the guest, in order */
+#define guest_fills(_seed) \
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, \
+		   .rsi = self->pages, .rdx = _seed)
+
+#define guest_finds(_seed) \
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA, \
+			  .rsi = self->pages, .rdx = _seed)
+
+#define CHECK(_perms) \
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages, \
+				  _perms))
+
+/* An access of the guest that is for the VMM, which gets it without delay */
+#define test_intercept(_vp, _access, _gpa, _command, ...) do { \
+	u64 _start = now_ms(); \
+	\
+	ASSERT_EQ(HVMSG_GPA_INTERCEPT, \
+		  guest_run(_vp, GUEST_ADDR(_command), \
+			    GUEST_ARGS(__VA_ARGS__))); \
+	EXPECT_EQ(_access, (_vp)->msg.intercept.intercept_access_type); \
+	EXPECT_EQ(_gpa, (_vp)->msg.memory.guest_physical_address); \
+	EXPECT_GT(1000, now_ms() - _start); \
+} while (0)
+
+#define test_no_read(_vp, _gpa) \
+	test_intercept(_vp, HV_INTERCEPT_ACCESS_READ, _gpa, guest_read, \
+		       .rdi = _gpa)
+#define test_no_write(_vp, _gpa) \
+	test_intercept(_vp, HV_INTERCEPT_ACCESS_WRITE, _gpa, guest_write, \
+		       .rdi = _gpa, .rsi = VALUE)
+
+/*
+ * What memory it takes
+ */
+
+TEST_F(movable, creation_takes_no_memory)
+{
+	long before = rss(self);
+
+	create_region(MEM_RWX);
+	EXPECT_EQ(before, rss(self));
+	EXPECT_EQ(0, resident(self->mem, self->pages));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN,
+				      self->pages));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, one_write_takes_one_page)
+{
+	const size_t page = 777;
+	long before = rss(self);
+
+	create_region(MEM_RWX);
+	test_guest(self->vp, guest_write, .rdi = GPA(page) + 8, .rsi = VALUE);
+	EXPECT_EQ(before + 1, rss(self));
+	EXPECT_EQ(0, quad(self->mem, page)[0]);
+	EXPECT_EQ(VALUE, quad(self->mem, page)[1]);
+	EXPECT_EQ(1, resident(self->mem, self->pages));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, one_touch_maps_a_huge_page_by_one_repetition)
+{
+	u64 reps;
+
+	require_oracle();
+	if (!use_memory(self, BACKING_THP, 2 * HUGE_PAGES))
+		SKIP(return, "needs: transparent huge pages");
+	create_region(MEM_RWX);
+	reps = map_counter().reps;
+	test_guest(self->vp, guest_write, .rdi = GPA(600), .rsi = VALUE);
+	if (resident(self->mem, self->pages) != HUGE_PAGES)
+		SKIP(return, "needs: a free huge page");
+	EXPECT_EQ(reps + 1, map_counter().reps);
+	EXPECT_EQ(HUGE_PAGES, accessible_pages(&self->pt, TEST_GFN + HUGE_PAGES,
+					       HUGE_PAGES));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, HUGE_PAGES));
+	EXPECT_EQ(1, entry_size(&self->pt, TEST_GFN + 600));
+	EXPECT_EQ(VALUE, *quad(self->mem, 600));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, guest_reads_the_pattern_of_the_vmm_in_place)
+{
+	long before;
+	size_t i;
+
+	for (i = 0; i < self->pages; i++)
+		*quad(self->mem, i) = i + 5;
+	before = rss(self);
+	create_region(MEM_RWX);
+	guest_finds(5);
+	EXPECT_EQ(before, rss(self));
+	CHECK(SLAT_RWX);
+	guest_fills(6);
+	EXPECT_EQ(before, rss(self));
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, 6));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, populated_pages_cost_no_intercept)
+{
+	const size_t populated[] = { 0, 3, 4, 700, self->pages - 1 };
+	long before;
+	u64 calls;
+	size_t i;
+
+	require_oracle();
+	require_feature(FEATURE_POPULATED);
+	for (i = 0; i < ARRAY_SIZE(populated); i++)
+		*quad(self->mem, populated[i]) = VALUE + i;
+	before = rss(self);
+	create_region(MEM_RWX);
+	EXPECT_EQ(ARRAY_SIZE(populated),
+		  accessible_pages(&self->pt, TEST_GFN, self->pages));
+	calls = map_calls();
+	for (i = 0; i < ARRAY_SIZE(populated); i++) {
+		test_guest_result(VALUE + i, self->vp, guest_read,
+				  .rdi = GPA(populated[i]));
+		test_guest(self->vp, guest_write, .rdi = GPA(populated[i]),
+			   .rsi = i);
+		EXPECT_EQ(i, *quad(self->mem, populated[i]));
+	}
+	EXPECT_EQ(calls, map_calls());
+	EXPECT_EQ(before, rss(self));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, touching_far_apart_takes_only_what_is_touched)
+{
+	const size_t chunks = 32;
+	long before;
+	size_t i;
+
+	ASSERT_NE(NULL, use_memory(self, BACKING_ANON, chunks * HUGE_PAGES));
+	before = rss(self);
+	create_region(MEM_RWX);
+	for (i = 0; i < chunks; i++) {
+		test_guest(self->vp, guest_write,
+			   .rdi = GPA(i * HUGE_PAGES + 11 * i), .rsi = i + 1);
+	}
+	EXPECT_EQ(before + chunks, rss(self));
+	EXPECT_EQ(chunks, resident(self->mem, self->pages));
+	for (i = 0; i < chunks; i++) {
+		EXPECT_EQ(i + 1, *quad(self->mem, i * HUGE_PAGES + 11 * i));
+	}
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, touching_in_order_takes_few_intercepts)
+{
+	u64 calls;
+
+	require_oracle();
+	create_region(MEM_RWX);
+	ASSERT_EQ(0, oracle_reset());
+	guest_fills(1);
+	calls = map_calls();
+	EXPECT_GE(20, calls);
+	EXPECT_GE(20, oracle_messages(HVMSG_GPA_INTERCEPT));
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
+	CHECK(SLAT_RWX);
+}
+
+/*
+ * What the VMM's mapping allows
+ */
+
+TEST_F(movable, touch_next_to_a_hole)
+{
+	/* As it is when the region is created */
+	ASSERT_EQ(0, munmap(self->mem + 10 * PAGE_SIZE, 3 * PAGE_SIZE));
+	ASSERT_EQ(0, mprotect(self->mem + 20 * PAGE_SIZE, 3 * PAGE_SIZE,
+			      PROT_NONE));
+	*quad(self->mem, 9) = 1;
+	create_region(MEM_RWX);
+	test_guest(self->vp, guest_write, .rdi = GPA(9), .rsi = VALUE);
+	test_guest(self->vp, guest_write, .rdi = GPA(13), .rsi = VALUE + 1);
+	test_guest(self->vp, guest_write, .rdi = GPA(19), .rsi = VALUE + 2);
+	test_guest(self->vp, guest_write, .rdi = GPA(23), .rsi = VALUE + 3);
+	test_no_read(self->vp, GPA(10));
+	test_no_write(self->vp, GPA(12));
+	test_no_read(self->vp, GPA(20));
+	test_no_write(self->vp, GPA(22));
+	EXPECT_EQ(VALUE, *quad(self->mem, 9));
+	EXPECT_EQ(VALUE + 1, *quad(self->mem, 13));
+	EXPECT_EQ(VALUE + 2, *quad(self->mem, 19));
+	EXPECT_EQ(VALUE + 3, *quad(self->mem, 23));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, region_without_w_intercepts_writes)
+{
+	long before;
+
+	*quad(self->mem, 1) = 17;
+	before = rss(self);
+	create_region(MEM_RO);
+	test_no_write(self->vp, GPA(1));
+	test_guest_result(17, self->vp, guest_read, .rdi = GPA(1));
+	test_no_write(self->vp, GPA(1));
+	EXPECT_EQ(17, *quad(self->mem, 1));
+	/* What is not allowed is no reason to get a page */
+	test_no_write(self->vp, GPA(900));
+	EXPECT_EQ(before, rss(self));
+	/* Written by the VMM, it is read by the guest */
+	*quad(self->mem, 1) = 18;
+	test_guest_result(18, self->vp, guest_read, .rdi = GPA(1));
+	CHECK(SLAT_READ);
+}
+
+TEST_F(movable, region_without_x_intercepts_execution)
+{
+	const size_t length = guest_exec_page_end - guest_exec_page;
+
+	memcpy(self->mem, guest_exec_page, length);
+	create_region(MEM_RW);
+	test_intercept(self->vp, HV_INTERCEPT_ACCESS_EXECUTE, TEST_GPA,
+		       guest_exec, .rdi = TEST_GPA);
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 64, .rsi = VALUE);
+	test_intercept(self->vp, HV_INTERCEPT_ACCESS_EXECUTE, TEST_GPA,
+		       guest_exec, .rdi = TEST_GPA);
+	EXPECT_EQ(VALUE, quad(self->mem, 0)[8]);
+	CHECK(SLAT_READ | SLAT_WRITE);
+
+	/* The same memory with it */
+	test_unmap(&self->pt, TEST_GFN, self->mem, BYTES);
+	create_region(MEM_RWX);
+	test_guest_result(GUEST_EXEC_MAGIC, self->vp, guest_exec,
+			  .rdi = TEST_GPA);
+	CHECK(SLAT_RWX);
+}
+
+/* A file of some pages, each of which says which one it is */
+static int numbered_file(size_t pages)
+{
+	char name[] = "/tmp/mshv-XXXXXX";
+	int fd = mkstemp(name);
+	u64 i;
+
+	if (fd < 0)
+		return -1;
+	unlink(name);
+	if (ftruncate(fd, pages * PAGE_SIZE))
+		return -1;
+	for (i = 0; i < pages; i++)
+		if (pwrite(fd, &i, sizeof(i), i * PAGE_SIZE) != sizeof(i))
+			return -1;
+	return fd;
+}
+
+static bool numbered_file_is_intact(int fd, size_t pages)
+{
+	u64 i, page[PAGE_SIZE / sizeof(u64)];
+	size_t j;
+
+	for (i = 0; i < pages; i++) {
+		if (pread(fd, page, PAGE_SIZE, i * PAGE_SIZE) !=
+		    (ssize_t)PAGE_SIZE || page[0] != i)
+			return false;
+		for (j = 1; j < ARRAY_SIZE(page); j++)
+			if (page[j])
+				return false;
+	}
+	return true;
+}
+
+static u8 *use_file(FIXTURE_DATA(movable) *self, int fd, size_t pages,
+		    int prot, int flags)
+{
+	mshv_free(self->mem, BYTES);
+	self->pages = pages;
+	self->mem = mmap(NULL, BYTES, prot, flags, fd, 0);
+	if (self->mem == MAP_FAILED)
+		self->mem = NULL;
+	return self->mem;
+}
+
+TEST_F(movable, file_that_is_mapped_for_reading_is_never_written)
+{
+	const int flags[] = { MAP_PRIVATE, MAP_SHARED };
+	unsigned int i, page;
+	int fd;
+
+	fd = numbered_file(16);
+	ASSERT_LE(0, fd);
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		ASSERT_NE(NULL, use_file(self, fd, 16, PROT_READ, flags[i]));
+		create_region(MEM_RWX);
+		test_no_write(self->vp, GPA(3));
+		guest_finds(0);
+		for (page = 0; page < 16; page++)
+			test_no_write(self->vp, GPA(page));
+		EXPECT_EQ(0, anon_rss(self));
+		EXPECT_TRUE(numbered_file_is_intact(fd, 16));
+		CHECK(SLAT_RX);
+		test_unmap(&self->pt, TEST_GFN, self->mem, BYTES);
+	}
+	close(fd);
+}
+
+TEST_F(movable, private_file_is_copied_when_it_is_written)
+{
+	int fd;
+
+	fd = numbered_file(32);
+	ASSERT_LE(0, fd);
+	ASSERT_NE(NULL, use_file(self, fd, 32, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE));
+	create_region(MEM_RWX);
+	guest_finds(0);
+	EXPECT_EQ(0, anon_rss(self));
+	CHECK(SLAT_RX);
+	test_guest(self->vp, guest_write, .rdi = GPA(7), .rsi = VALUE);
+	EXPECT_EQ(1, anon_rss(self));
+	EXPECT_EQ(VALUE, *quad(self->mem, 7));
+	EXPECT_TRUE(numbered_file_is_intact(fd, 32));
+	test_guest_result(8, self->vp, guest_read, .rdi = GPA(8));
+	CHECK(SLAT_RWX);
+	close(fd);
+}
+
+/* Is memory that nobody has touched zero, in another process? */
+static bool fresh_memory_is_zero(enum mshv_backing backing)
+{
+	int status;
+	pid_t child;
+
+	child = fork();
+	if (!child) {
+		u8 *mem = mshv_alloc(backing, 2 * HUGE_SIZE);
+		u64 sum = 0;
+		size_t i;
+
+		for (i = 0; mem && i < 2 * HUGE_SIZE / sizeof(u64); i++)
+			sum |= READ_ONCE(((u64 *)mem)[i]);
+		_exit(!mem || sum);
+	}
+	return child > 0 && waitpid(child, &status, 0) == child && !status;
+}
+
+TEST_F(movable, zero_page_is_shared_until_it_is_written)
+{
+	u8 *other = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	long before = rss(self);
+	u64 zero;
+	size_t i;
+
+	require_pagemap();
+	ASSERT_NE(NULL, other);
+	EXPECT_EQ(0, READ_ONCE(*quad(other, 0)));
+	zero = page_pfn(other);
+	ASSERT_NE(0, zero);
+
+	/* Some of it by the VMM, all of it by the guest: none has the value */
+	for (i = 0; i < self->pages; i += 3) {
+		EXPECT_EQ(0, READ_ONCE(*quad(self->mem, i)));
+	}
+	create_region(MEM_RWX);
+	test_guest_result(self->pages, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 1);
+	EXPECT_EQ(before, rss(self));
+	for (i = 0; i < self->pages; i++) {
+		ASSERT_EQ(zero, page_pfn(quad(self->mem, i)));
+	}
+	CHECK(SLAT_RX);
+
+	test_guest(self->vp, guest_write, .rdi = GPA(6), .rsi = VALUE);
+	test_guest(self->vp, guest_write, .rdi = GPA(500), .rsi = VALUE);
+	EXPECT_EQ(before + 2, rss(self));
+	EXPECT_NE(zero, page_pfn(quad(self->mem, 6)));
+	EXPECT_NE(zero, page_pfn(quad(self->mem, 500)));
+	EXPECT_EQ(VALUE, *quad(self->mem, 6));
+	EXPECT_EQ(zero, page_pfn(quad(self->mem, 7)));
+	CHECK(SLAT_RWX);
+	EXPECT_EQ(zero, page_pfn(other));
+	EXPECT_EQ(0, READ_ONCE(*quad(other, 0)));
+	EXPECT_TRUE(fresh_memory_is_zero(BACKING_ANON));
+	mshv_free(other, PAGE_SIZE);
+}
+
+TEST_F(movable, huge_zero_page_is_shared_until_it_is_written)
+{
+	long before;
+	size_t i;
+
+	require_pagemap();
+	if (!use_memory(self, BACKING_THP, 2 * HUGE_PAGES))
+		SKIP(return, "needs: transparent huge pages");
+	before = rss(self);
+	create_region(MEM_RWX);
+	test_guest_result(0, self->vp, guest_read, .rdi = GPA(5));
+	if (rss(self) != before ||
+	    page_pfn(self->mem) + 511 != page_pfn(quad(self->mem, 511)))
+		SKIP(return, "needs: the huge zero page");
+	CHECK(SLAT_RX);
+
+	test_guest(self->vp, guest_write, .rdi = GPA(5), .rsi = VALUE);
+	EXPECT_LT(before, rss(self));
+	for (i = 0; i < HUGE_PAGES; i++) {
+		ASSERT_EQ(i == 5 ? VALUE : 0, READ_ONCE(*quad(self->mem, i)));
+	}
+	test_guest_result(0, self->vp, guest_read, .rdi = GPA(6));
+	CHECK(SLAT_RWX);
+	EXPECT_TRUE(fresh_memory_is_zero(BACKING_THP));
+}
+
+/*
+ * What happens to memory while a VP runs
+ */
+
+/* VP 1 counts in a page until it is stopped, or something stops it */
+static bool start_counting(FIXTURE_DATA(movable) *self,
+			   struct guest_thread *thread, size_t page)
+{
+	WRITE_ONCE(*mailbox_ptr(&self->pt, 1), 0);
+	return !guest_thread_start(thread, &self->pt.vp[1], guest_count,
+				   GUEST_ARGS(.rdi = GPA(page),
+					      .rsi = MAILBOX_GPA(1)));
+}
+
+static long stop_counting(FIXTURE_DATA(movable) *self,
+			  struct guest_thread *thread)
+{
+	WRITE_ONCE(*mailbox_ptr(&self->pt, 1), 1);
+	return guest_thread_join(thread);
+}
+
+/* Does the count of a page go on? */
+static bool is_counting(u8 *mem, size_t page)
+{
+	const u64 *count = quad(mem, page);
+
+	return wait_for_change(count, READ_ONCE(*count), 5000);
+}
+
+TEST_F(movable, mprotect_stops_a_running_vp_and_lets_it_go_on)
+{
+	struct mshv_vp *vp = &self->pt.vp[1];
+	struct guest_thread thread;
+	u64 count;
+
+	create_region(MEM_RWX);
+	ASSERT_TRUE(start_counting(self, &thread, 30));
+	EXPECT_TRUE(is_counting(self->mem, 30));
+	ASSERT_EQ(0, mprotect(self->mem, BYTES, PROT_READ));
+	count = READ_ONCE(*quad(self->mem, 30));
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT, guest_thread_join(&thread));
+	EXPECT_EQ(HV_INTERCEPT_ACCESS_WRITE,
+		  vp->msg.intercept.intercept_access_type);
+	EXPECT_EQ(GPA(30), vp->msg.memory.guest_physical_address);
+	EXPECT_EQ(count, READ_ONCE(*quad(self->mem, 30)));
+	test_guest_result(count, self->vp, guest_read, .rdi = GPA(30));
+	CHECK(SLAT_RX);
+
+	ASSERT_EQ(0, mprotect(self->mem, BYTES, PROT_READ | PROT_WRITE));
+	ASSERT_TRUE(start_counting(self, &thread, 30));
+	EXPECT_TRUE(is_counting(self->mem, 30));
+	EXPECT_EQ(HVMSG_X64_HALT, stop_counting(self, &thread));
+	EXPECT_LT(count, *quad(self->mem, 30));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, forked_child_has_a_copy_that_stands_still)
+{
+	struct guest_thread thread;
+	int i, status;
+	pid_t child;
+
+	create_region(MEM_RWX);
+	guest_fills(1);
+	ASSERT_TRUE(start_counting(self, &thread, 30));
+	EXPECT_TRUE(is_counting(self->mem, 30));
+	for (i = 0; i < 10; i++) {
+		child = fork();
+		if (!child) {
+			u64 count = READ_ONCE(*quad(self->mem, 30));
+
+			usleep(10000);
+			if (count != READ_ONCE(*quad(self->mem, 30)))
+				_exit(1);
+			/* What the child writes is its own, too */
+			WRITE_ONCE(*quad(self->mem, 31), VALUE);
+			WRITE_ONCE(*quad(self->mem, 30), 0);
+			_exit(0);
+		}
+		ASSERT_LT(0, child);
+		EXPECT_TRUE(is_counting(self->mem, 30));
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		EXPECT_EQ(0, status);
+		EXPECT_TRUE(is_counting(self->mem, 30));
+	}
+	EXPECT_EQ(HVMSG_X64_HALT, stop_counting(self, &thread));
+	EXPECT_LT(31, *quad(self->mem, 30));
+	test_guest_result(32, self->vp, guest_read, .rdi = GPA(31));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, backing_is_unmapped_under_a_running_vp)
+{
+	struct guest_thread thread;
+	u64 pfn;
+
+	create_region(MEM_RWX);
+	guest_fills(1);
+	ASSERT_TRUE(start_counting(self, &thread, 30));
+	EXPECT_TRUE(is_counting(self->mem, 30));
+	pfn = page_pfn(quad(self->mem, 30));
+	ASSERT_EQ(0, munmap(self->mem, BYTES));
+	self->mem = NULL;
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN,
+				      self->pages));
+	EXPECT_TRUE(!pfn || !reachable(&self->pt, pfn));
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT, guest_thread_join(&thread));
+	EXPECT_EQ(GPA(30),
+		  self->pt.vp[1].msg.memory.guest_physical_address);
+	test_no_read(self->vp, GPA(0));
+	test_no_write(self->vp, GPA(self->pages - 1));
+}
+
+TEST_F(movable, backing_is_moved_away)
+{
+	u8 *moved, *there;
+
+	create_region(MEM_RWX);
+	guest_fills(1);
+	there = mmap(NULL, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+		     -1, 0);
+	ASSERT_NE(MAP_FAILED, there);
+	moved = mremap(quad(self->mem, 40), PAGE_SIZE, PAGE_SIZE,
+		       MREMAP_MAYMOVE | MREMAP_FIXED, there);
+	ASSERT_EQ(there, moved);
+	EXPECT_FALSE(accessible(&self->pt, TEST_GFN + 40));
+	test_no_read(self->vp, GPA(40));
+	EXPECT_EQ(41, *quad(moved, 0));
+
+	/* Other memory at the address is that of the guest */
+	ASSERT_EQ(quad(self->mem, 40),
+		  mmap(quad(self->mem, 40), PAGE_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	test_guest_result(0, self->vp, guest_read, .rdi = GPA(40));
+	test_guest(self->vp, guest_write, .rdi = GPA(40), .rsi = VALUE);
+	EXPECT_EQ(VALUE, *quad(self->mem, 40));
+	EXPECT_EQ(41, *quad(moved, 0));
+	CHECK(SLAT_RWX);
+
+	/* Also without a hole in between */
+	ASSERT_EQ(quad(self->mem, 40),
+		  mremap(moved, PAGE_SIZE, PAGE_SIZE,
+			 MREMAP_MAYMOVE | MREMAP_FIXED, quad(self->mem, 40)));
+	guest_finds(1);
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, file_is_truncated)
+{
+	int fd = memfd_create("mshv-test", MFD_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, 64 * PAGE_SIZE));
+	ASSERT_NE(NULL, use_file(self, fd, 64, PROT_READ | PROT_WRITE,
+				 MAP_SHARED));
+	create_region(MEM_RWX);
+	guest_fills(1);
+	ASSERT_EQ(0, ftruncate(fd, 32 * PAGE_SIZE));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN + 32, 32));
+	/* Where the VMM would get a SIGBUS */
+	test_no_read(self->vp, GPA(32));
+	test_no_write(self->vp, GPA(63));
+	EXPECT_EQ(0, mismatches(self->mem, 32, 1));
+	test_guest_result(32, self->vp, guest_read, .rdi = GPA(31));
+	ASSERT_EQ(0, ftruncate(fd, 64 * PAGE_SIZE));
+	test_guest_result(0, self->vp, guest_read, .rdi = GPA(32));
+	guest_fills(2);
+	EXPECT_EQ(0, mismatches(self->mem, 64, 2));
+	CHECK(SLAT_RWX);
+	close(fd);
+}
+
+TEST_F(movable, discarded_range_is_gone_when_madvise_returns)
+{
+	const size_t first = 500, pages = 30, end = first + pages;
+	size_t i;
+
+	create_region(MEM_RWX);
+	guest_fills(1);
+	ASSERT_EQ(0, madvise(quad(self->mem, first), pages * PAGE_SIZE,
+			     MADV_DONTNEED));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN + first,
+				      pages));
+	for (i = 0; i < pages; i += 7)
+		test_guest_result(0, self->vp, guest_read,
+				  .rdi = GPA(first + i));
+	EXPECT_EQ(0, mismatches(self->mem, first, 1));
+	EXPECT_EQ(0, mismatches(self->mem + end * PAGE_SIZE, self->pages - end,
+				end + 1));
+	CHECK(SLAT_RWX);
+	/* From there on it is as any other memory */
+	guest_fills(3);
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, 3));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, discarded_page_of_a_huge_page_comes_back_as_another)
+{
+	const size_t discarded[] = { 0, 100, 511, 512 + 256 };
+	size_t i, j;
+
+	require_oracle();
+	if (!use_memory(self, BACKING_THP, 2 * HUGE_PAGES))
+		SKIP(return, "needs: transparent huge pages");
+	create_region(MEM_RWX);
+	guest_fills(1);
+	if (!entry_size(&self->pt, TEST_GFN) ||
+	    !entry_size(&self->pt, TEST_GFN + HUGE_PAGES))
+		SKIP(return, "needs: two free huge pages");
+
+	for (i = 0; i < ARRAY_SIZE(discarded); i++) {
+		const size_t page = discarded[i];
+		u64 pfn = page_pfn(quad(self->mem, page));
+
+		ASSERT_EQ(0, madvise(quad(self->mem, page), PAGE_SIZE,
+				     MADV_DONTNEED));
+		EXPECT_FALSE(accessible(&self->pt, TEST_GFN + page));
+		EXPECT_TRUE(!pfn || !reachable(&self->pt, pfn));
+		/* A neighbour comes first, without the page being there */
+		test_guest_result((page ^ 1) + 1, self->vp, guest_read,
+				  .rdi = GPA(page ^ 1));
+		*quad(self->mem, page) = VALUE + page;
+		test_guest_result(VALUE + page, self->vp, guest_read,
+				  .rdi = GPA(page));
+		test_guest_result((page ^ 1) + 1, self->vp, guest_read,
+				  .rdi = GPA(page ^ 1));
+		test_guest(self->vp, guest_write, .rdi = GPA(page) + 8,
+			   .rsi = page);
+		EXPECT_EQ(page, quad(self->mem, page)[1]);
+		CHECK(SLAT_RWX);
+	}
+	for (i = 0; i < self->pages; i++) {
+		u64 expected = i + 1;
+
+		for (j = 0; j < ARRAY_SIZE(discarded); j++)
+			if (i == discarded[j])
+				expected = VALUE + i;
+		ASSERT_EQ(expected, *quad(self->mem, i));
+	}
+}
+
+TEST_F(movable, collapse_under_a_running_vp)
+{
+	struct guest_thread thread;
+	int i, ret = -1;
+
+	if (!use_memory(self, BACKING_THP, HUGE_PAGES))
+		SKIP(return, "needs: transparent huge pages");
+	ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_NOHUGEPAGE));
+	create_region(MEM_RWX);
+	guest_fills(1);
+	EXPECT_EQ(0, entry_size(&self->pt, TEST_GFN));
+	ASSERT_TRUE(start_counting(self, &thread, 30));
+	EXPECT_TRUE(is_counting(self->mem, 30));
+	ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_HUGEPAGE));
+	if (oracle_present())
+		oracle_reset();
+	for (i = 0; i < 20 && ret; i++)
+		ret = madvise(self->mem, BYTES, MADV_COLLAPSE);
+	EXPECT_TRUE(is_counting(self->mem, 30));
+	EXPECT_EQ(HVMSG_X64_HALT, stop_counting(self, &thread));
+	EXPECT_EQ(0, mismatches(self->mem, 30, 1));
+	EXPECT_EQ(0, mismatches(self->mem + 31 * PAGE_SIZE, HUGE_PAGES - 31,
+				32));
+	CHECK(SLAT_RWX);
+	if (ret)
+		SKIP(return, "needs: MADV_COLLAPSE that succeeds");
+	/* Unless the hypervisor refuses large entries where small ones were */
+	if (oracle_present()) {
+		EXPECT_EQ(!map_counter().failures,
+			  entry_size(&self->pt, TEST_GFN));
+	}
+}
+
+TEST_F(movable, compaction_under_running_vps)
+{
+	struct guest_thread thread;
+	size_t i;
+	int round;
+
+	if (access("/proc/sys/vm/compact_memory", W_OK))
+		SKIP(return, "needs: CONFIG_COMPACTION");
+	ASSERT_NE(NULL, use_memory(self, BACKING_ANON, 8 * HUGE_PAGES));
+	create_region(MEM_RWX);
+	guest_fills(1);
+	ASSERT_TRUE(start_counting(self, &thread, 30));
+	EXPECT_TRUE(is_counting(self->mem, 30));
+	/* Leave gaps that are worth being closed */
+	for (i = 1024; i < self->pages; i += 2) {
+		ASSERT_EQ(0, madvise(quad(self->mem, i), PAGE_SIZE,
+				     MADV_DONTNEED));
+	}
+	for (round = 0; round < 5; round++) {
+		ASSERT_TRUE(write_text("/proc/sys/vm/compact_memory", "1"));
+		for (i = 1025; i < self->pages; i += 66)
+			test_guest_result(i + 1, self->vp, guest_read,
+					  .rdi = GPA(i));
+		EXPECT_TRUE(is_counting(self->mem, 30));
+	}
+	EXPECT_EQ(HVMSG_X64_HALT, stop_counting(self, &thread));
+	for (i = 1025; i < self->pages; i += 2) {
+		ASSERT_EQ(i + 1, *quad(self->mem, i));
+	}
+	CHECK(SLAT_RWX);
+}
+
+/* A VP that writes every other page */
+struct writer {
+	struct mshv_vp *vp;
+	size_t first, pages;
+	int ret;
+};
+
+static void *write_every_other(void *arg)
+{
+	struct writer *writer = arg;
+	size_t i;
+
+	for (i = writer->first; i < writer->pages && !writer->ret; i += 2) {
+		writer->ret = guest_call(writer->vp, guest_write,
+					 GUEST_ARGS(.rdi = GPA(i) + 16,
+						    .rsi = i + 1), NULL);
+		if (writer->ret)
+			break;
+		/* A page that they share, too */
+		writer->ret = guest_call(writer->vp, guest_xadd,
+					 GUEST_ARGS(.rdi = GPA(i / 64 * 64),
+						    .rsi = 1), NULL);
+	}
+	return NULL;
+}
+
+TEST_F(movable, two_vps_touch_interleaved_pages)
+{
+	struct writer writers[2] = {};
+	pthread_t threads[2];
+	u64 sum = 0;
+	size_t i;
+
+	create_region(MEM_RWX);
+	for (i = 0; i < 2; i++) {
+		writers[i].vp = &self->pt.vp[i];
+		writers[i].first = i;
+		writers[i].pages = self->pages;
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL,
+					    write_every_other, &writers[i]));
+	}
+	for (i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, writers[i].ret);
+	}
+	for (i = 0; i < self->pages; i++) {
+		ASSERT_EQ(i + 1, quad(self->mem, i)[2]);
+		sum += quad(self->mem, i)[0];
+	}
+	EXPECT_EQ(self->pages, sum);
+	EXPECT_EQ(self->pages, resident(self->mem, self->pages));
+	CHECK(SLAT_RWX);
+}
+
+/*
+ * Reclaim
+ */
+
+static bool swap_write_header(int fd, size_t pages)
+{
+	static u8 header[PAGE_SIZE];
+	u32 *info = (u32 *)(header + 1024);
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		if (pwrite(fd, header, PAGE_SIZE, i * PAGE_SIZE) !=
+		    (ssize_t)PAGE_SIZE)
+			return false;
+	info[0] = 1;		/* version */
+	info[1] = pages - 1;	/* last page */
+	memcpy(header + PAGE_SIZE - 10, "SWAPSPACE2", 10);
+	return pwrite(fd, header, PAGE_SIZE, 0) == (ssize_t)PAGE_SIZE &&
+	       !fsync(fd);
+}
+
+/* Is there swap? If not, try a zram device and a file in this directory */
+static bool have_swap(FIXTURE_DATA(movable) *self)
+{
+	const size_t pages = 2048;
+	char text[1024], *line;
+	bool ok;
+	int fd;
+
+	if (read_text("/proc/swaps", text, sizeof(text))) {
+		line = strchr(text, '\n');
+		if (line && line[1])
+			return true;
+	}
+
+	if (write_text("/sys/block/zram0/disksize", "8M")) {
+		snprintf(self->swap, sizeof(self->swap), "/dev/zram0");
+		fd = open(self->swap, O_RDWR | O_CLOEXEC);
+	} else {
+		snprintf(self->swap, sizeof(self->swap), "./mshv-swap-XXXXXX");
+		fd = mkostemp(self->swap, O_CLOEXEC);
+	}
+	if (fd < 0) {
+		self->swap[0] = 0;
+		return false;
+	}
+	ok = swap_write_header(fd, pages);
+	close(fd);
+	return ok && !swapon(self->swap, 0);
+}
+
+TEST_F(movable, what_the_guest_wrote_to_clean_pages_is_not_lost)
+{
+	bool swap = have_swap(self);
+	size_t i;
+
+	require_pagemap();
+	ASSERT_NE(NULL, use_memory(self, BACKING_MEMFD, 256));
+	/* The page table may allow writing to them, but they are clean */
+	if (madvise(self->mem, BYTES, MADV_POPULATE_READ))
+		SKIP(return, "needs: MADV_POPULATE_READ");
+	create_region(MEM_RWX);
+	guest_fills(VALUE);
+	for (i = 0; i < self->pages; i++) {
+		ASSERT_TRUE(is_dirty(quad(self->mem, i)));
+	}
+	EXPECT_EQ(0, madvise(self->mem, BYTES, MADV_PAGEOUT));
+	if (swap && oracle_present()) {
+		EXPECT_GT(self->pages, accessible_pages(&self->pt, TEST_GFN,
+							self->pages));
+	}
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, VALUE));
+	CHECK(SLAT_RWX);
+	guest_finds(VALUE);
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, what_the_guest_wrote_after_swapping_in_is_not_lost)
+{
+	u64 pfn;
+	u64 round;
+
+	if (!have_swap(self))
+		SKIP(return, "needs: swap");
+	require_pagemap();
+	create_region(MEM_RWX);
+	for (round = 1; round < 4; round++) {
+		guest_fills(round);
+		pfn = page_pfn(self->mem);
+		ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_PAGEOUT));
+		if (page_pfn(self->mem) && page_pfn(self->mem) == pfn)
+			SKIP(return, "needs: swap with space");
+		EXPECT_FALSE(accessible(&self->pt, TEST_GFN));
+		/* Read by the VMM: present, and clean */
+		EXPECT_EQ(0, mismatches(self->mem, self->pages, round));
+		CHECK(SLAT_RWX);
+	}
+	guest_fills(VALUE);
+	ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_PAGEOUT));
+	/* Read by the guest first, this time */
+	guest_finds(VALUE);
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, VALUE));
+	CHECK(SLAT_RWX);
+}
+
+TEST_F(movable, freed_lazily_means_old_data_or_zeroes)
+{
+	size_t i, zeroes = 0;
+
+	create_region(MEM_RWX);
+	guest_fills(VALUE);
+	if (madvise(self->mem, BYTES, MADV_FREE))
+		SKIP(return, "needs: MADV_FREE");
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN,
+				      self->pages));
+	/* Some pages are wanted after all */
+	for (i = 0; i < self->pages; i += 10) {
+		test_guest(self->vp, guest_write, .rdi = GPA(i), .rsi = i + 1);
+	}
+	madvise(self->mem, BYTES, MADV_PAGEOUT);
+	for (i = 0; i < self->pages; i++) {
+		u64 guest = 0;
+
+		ASSERT_EQ(0, guest_call(self->vp, guest_read,
+					GUEST_ARGS(.rdi = GPA(i)), &guest));
+		ASSERT_EQ(guest, READ_ONCE(*quad(self->mem, i)));
+		ASSERT_TRUE(i % 10 ? !guest || guest == VALUE + i :
+				     guest == i + 1);
+		zeroes += !guest;
+	}
+	ksft_print_msg("%zu of %zu pages were freed\n", zeroes, self->pages);
+	CHECK(SLAT_RWX);
+}
+
+#define KSM	"/sys/kernel/mm/ksm/"
+
+TEST_F(movable, merged_pages_part_when_the_guest_writes)
+{
+	char run[16], scan[16], pause[16];
+	bool merged;
+	int i;
+
+	require_pagemap();
+	if (!read_text(KSM "run", run, sizeof(run)) ||
+	    !read_text(KSM "pages_to_scan", scan, sizeof(scan)) ||
+	    !read_text(KSM "sleep_millisecs", pause, sizeof(pause)))
+		SKIP(return, "needs: KSM");
+	create_region(MEM_RWX);
+	for (i = 0; i < 16; i++) {
+		test_guest(self->vp, guest_write, .rdi = GPA(i), .rsi = VALUE);
+	}
+	ASSERT_EQ(0, madvise(self->mem, 16 * PAGE_SIZE, MADV_MERGEABLE));
+	write_text(KSM "pages_to_scan", "10000");
+	write_text(KSM "sleep_millisecs", "1");
+	write_text(KSM "run", "1");
+	merged = false;
+	for (i = 0; i < 1000 && !merged; i++) {
+		usleep(10000);
+		merged = page_pfn(quad(self->mem, 3)) &&
+			 page_pfn(quad(self->mem, 3)) ==
+			 page_pfn(quad(self->mem, 4));
+	}
+	write_text(KSM "run", run);
+	write_text(KSM "pages_to_scan", scan);
+	write_text(KSM "sleep_millisecs", pause);
+	if (!merged)
+		SKIP(return, "needs: KSM that merges within 10 s");
+
+	/* Reading does not part them */
+	test_guest_result(VALUE, self->vp, guest_read, .rdi = GPA(3));
+	test_guest_result(VALUE, self->vp, guest_read, .rdi = GPA(4));
+	EXPECT_EQ(page_pfn(quad(self->mem, 3)), page_pfn(quad(self->mem, 4)));
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN + 3, self->mem +
+				  3 * PAGE_SIZE, 2, SLAT_RX));
+	test_guest(self->vp, guest_write, .rdi = GPA(3), .rsi = 1);
+	EXPECT_EQ(1, *quad(self->mem, 3));
+	EXPECT_EQ(VALUE, *quad(self->mem, 4));
+	test_guest_result(VALUE, self->vp, guest_read, .rdi = GPA(4));
+	EXPECT_NE(page_pfn(quad(self->mem, 3)), page_pfn(quad(self->mem, 4)));
+	CHECK(SLAT_RWX);
+}
+
+/*
+ * The end of regions and processes
+ */
+
+TEST_F(movable, unmap_of_an_untouched_region_leaves_nothing)
+{
+	long before = rss(self);
+
+	create_region(MEM_RWX);
+	test_unmap(&self->pt, TEST_GFN, self->mem, BYTES);
+	EXPECT_EQ(before, rss(self));
+	if (oracle_present()) {
+		test_slat_empty(&self->pt, TEST_GFN, self->pages);
+	}
+	EXPECT_EQ(HVMSG_UNMAPPED_GPA,
+		  guest_run(self->vp, GUEST_ADDR(guest_read),
+			    GUEST_ARGS(.rdi = GPA(3))));
+	EXPECT_EQ(HVMSG_UNMAPPED_GPA,
+		  guest_run(self->vp, GUEST_ADDR(guest_write),
+			    GUEST_ARGS(.rdi = GPA(self->pages - 1))));
+	/* The place is free, and the VMM keeps its memory */
+	*quad(self->mem, 3) = VALUE;
+	create_region(MEM_RWX);
+	test_guest_result(VALUE, self->vp, guest_read, .rdi = GPA(3));
+	CHECK(SLAT_RWX);
+}
+
+/* Runs a VP whose memory was that of a process that has exited */
+static int run_orphan(struct mshv_pt *pt, u8 *mem, size_t pages)
+{
+	struct mshv_vp *vp = &pt->vp[0];
+	int wrong = 0;
+	long ret;
+
+	ret = guest_run(vp, GUEST_ADDR(guest_write),
+			GUEST_ARGS(.rdi = TEST_GPA, .rsi = 1));
+	if (ret != HVMSG_GPA_INTERCEPT && ret != HVMSG_UNMAPPED_GPA &&
+	    ret != -EFAULT && ret != -EIO)
+		wrong |= 1;
+	if (oracle_present() && (accessible_pages(pt, TEST_GFN, pages) ||
+				 accessible_pages(pt, GUEST_SYS_GFN,
+						  GUEST_SYS_PAGES)))
+		wrong |= 2;
+	/* Memory at the same address is another process's */
+	if (*quad(mem, 0) != VALUE)
+		wrong |= 4;
+	if (mshv_unmap(pt, TEST_GFN, mem, pages * PAGE_SIZE))
+		wrong |= 8;
+	if (oracle_present() && oracle_mapped(pt->id, TEST_GFN,
+					      TEST_GFN + pages - 1))
+		wrong |= 16;
+	return wrong;
+}
+
+TEST_F(movable, child_runs_the_vp_of_an_exited_parent)
+{
+	int pipes[2], status;
+	pid_t parent;
+	char c = 0;
+
+	ASSERT_EQ(0, prctl(PR_SET_CHILD_SUBREAPER, 1));
+	ASSERT_EQ(0, pipe(pipes));
+	parent = fork();
+	if (!parent) {
+		struct guest_args args = { .rdi = TEST_GPA, .rsi = VALUE };
+		struct mshv_pt pt;
+		pid_t child;
+
+		if (mshv_pt_setup(&pt, 1) ||
+		    mshv_map(&pt, TEST_GFN, self->mem, BYTES, MEM_RWX) ||
+		    guest_call(&pt.vp[0], guest_write, args, NULL))
+			_exit(1);
+		child = fork();
+		if (!child) {
+			close(pipes[1]);
+			if (read(pipes[0], &c, 1) != 1)
+				_exit(64);
+			_exit(run_orphan(&pt, self->mem, self->pages));
+		}
+		_exit(child < 0);
+	}
+	ASSERT_LT(0, parent);
+	status = reap(parent, 10000);
+	ASSERT_EQ(0, status);
+	ASSERT_EQ(1, write(pipes[1], &c, 1));
+	status = reap(-1, 10000);
+	EXPECT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(0, WEXITSTATUS(status));
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* Two VPs fault in a region, and this does not return */
+static void run_until_killed(u8 *mem, size_t pages, int fd)
+{
+	struct guest_args count_args = {
+		.rdi = TEST_GPA, .rsi = MAILBOX_GPA(0),
+	};
+	struct guest_args fill_args = {
+		.rdi = TEST_GPA + PAGE_SIZE, .rsi = pages - 1,
+	};
+	struct guest_thread count, fill;
+	struct mshv_pt pt;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (mshv_pt_setup(&pt, 2) ||
+	    mshv_map(&pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX) ||
+	    guest_thread_start(&count, &pt.vp[0], guest_count, count_args) ||
+	    !wait_for_change(quad(mem, 0), 0, 5000) ||
+	    write(fd, "y", 1) != 1)
+		_exit(1);
+	for (;;) {
+		if (guest_thread_start(&fill, &pt.vp[1], guest_fill, fill_args))
+			_exit(1);
+		guest_thread_join(&fill);
+		madvise(mem, pages * PAGE_SIZE, MADV_DONTNEED);
+	}
+}
+
+TEST_F_TIMEOUT(movable, killed_vmm_leaves_nothing, 120)
+{
+	struct oracle_totals before = {}, after = {};
+	long partitions = 0, pins = pin_balance();
+	int pipes[2], i, status;
+	pid_t child;
+	char c;
+
+	if (oracle_present()) {
+		partitions = oracle_partitions();
+		ASSERT_EQ(0, oracle_totals(&before));
+	}
+	for (i = 0; i < 10; i++) {
+		ASSERT_EQ(0, pipe(pipes));
+		child = fork();
+		if (!child) {
+			close(pipes[0]);
+			run_until_killed(self->mem, self->pages, pipes[1]);
+		}
+		ASSERT_LT(0, child);
+		close(pipes[1]);
+		ASSERT_EQ(1, read(pipes[0], &c, 1));
+		usleep(i * 7919 % 20000);
+		ASSERT_EQ(0, kill(child, SIGKILL));
+		status = reap(child, 10000);
+		ASSERT_NE(-1, status);
+		EXPECT_TRUE(WIFSIGNALED(status));
+		close(pipes[0]);
+	}
+	if (oracle_present()) {
+		/* The last reference of an mm may be dropped by a worker */
+		for (i = 0; i < 500 && oracle_partitions() != partitions; i++)
+			usleep(10000);
+		EXPECT_EQ(partitions, oracle_partitions());
+		ASSERT_EQ(0, oracle_totals(&after));
+		EXPECT_EQ(before.leaks, after.leaks);
+	}
+	EXPECT_EQ(pins, pin_balance());
+	/* This process's partition has not noticed */
+	create_region(MEM_RWX);
+	guest_fills(1);
+	CHECK(SLAT_RWX);
+}
+
+/*
+ * Pages that user space supplies
+ */
+
+static int uffd_open(u8 *mem, size_t pages, u64 mode, u64 features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)mem, pages * PAGE_SIZE }, .mode = mode,
+	};
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return -1;
+	if (!ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static bool uffd_wait(int fd, int msec)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+
+	return poll(&poll_fd, 1, msec) == 1;
+}
+
+/* The thread that supplies them, or lifts the protection from them */
+struct pager {
+	int fd;
+	u8 *mem;
+	size_t pages;
+	bool stop, failed;
+	u8 *seen;
+	pthread_t thread;
+};
+
+static bool pager_page(struct pager *pager)
+{
+	u64 content[PAGE_SIZE / sizeof(u64)] = {};
+	struct uffdio_writeprotect protect = {};
+	struct uffdio_copy copy = {};
+	struct uffd_msg msg;
+	u64 addr, page;
+
+	if (read(pager->fd, &msg, sizeof(msg)) != sizeof(msg))
+		return errno == EAGAIN;
+	if (msg.event != UFFD_EVENT_PAGEFAULT)
+		return false;
+	addr = msg.arg.pagefault.address & ~(u64)(PAGE_SIZE - 1);
+	page = (addr - (uintptr_t)pager->mem) / PAGE_SIZE;
+	if (page >= pager->pages)
+		return false;
+	pager->seen[page] = 1;
+
+	if (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
+		protect.range.start = addr;
+		protect.range.len = PAGE_SIZE;
+		return !ioctl(pager->fd, UFFDIO_WRITEPROTECT, &protect);
+	}
+	content[0] = page + 1;
+	content[1] = VALUE;
+	copy.dst = addr;
+	copy.src = (uintptr_t)content;
+	copy.len = PAGE_SIZE;
+	return !ioctl(pager->fd, UFFDIO_COPY, &copy) || errno == EEXIST;
+}
+
+static void *pager_thread(void *arg)
+{
+	struct pager *pager = arg;
+
+	while (!READ_ONCE(pager->stop))
+		if (uffd_wait(pager->fd, 20) && !pager_page(pager))
+			pager->failed = true;
+	return NULL;
+}
+
+static bool pager_start(struct pager *pager, int fd, u8 *mem, size_t pages)
+{
+	*pager = (struct pager){ .fd = fd, .mem = mem, .pages = pages };
+	pager->seen = calloc(pages, 1);
+	return pager->seen &&
+	       !pthread_create(&pager->thread, NULL, pager_thread, pager);
+}
+
+/* How many pages it was asked for, or -1 */
+static long pager_stop(struct pager *pager)
+{
+	long count = 0;
+	size_t i;
+
+	WRITE_ONCE(pager->stop, true);
+	pthread_join(pager->thread, NULL);
+	for (i = 0; i < pager->pages; i++)
+		count += pager->seen[i];
+	free(pager->seen);
+	return pager->failed ? -1 : count;
+}
+
+TEST_F(movable, every_page_comes_from_userfaultfd)
+{
+	struct pager pager;
+	int fd;
+
+	ASSERT_NE(NULL, use_memory(self, BACKING_ANON, 64));
+	fd = uffd_open(self->mem, self->pages, UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	create_region(MEM_RWX);
+	/* Nothing of it was asked for by creating the region */
+	EXPECT_FALSE(uffd_wait(fd, 0));
+	ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+	test_guest_result(VALUE, self->vp, guest_read, .rdi = GPA(20) + 8);
+	guest_finds(1);
+	EXPECT_EQ(self->pages, pager_stop(&pager));
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
+	CHECK(SLAT_RWX);
+
+	/* What is discarded has to be supplied again */
+	ASSERT_EQ(0, madvise(self->mem, BYTES / 2, MADV_DONTNEED));
+	ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+	guest_fills(VALUE);
+	EXPECT_EQ(self->pages / 2, pager_stop(&pager));
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, VALUE));
+	EXPECT_EQ(VALUE, quad(self->mem, 0)[1]);
+	CHECK(SLAT_RWX);
+	close(fd);
+}
+
+TEST_F(movable, every_write_is_told_by_userfaultfd)
+{
+	struct uffdio_writeprotect protect = {
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	struct pager pager;
+	int fd, round;
+
+	ASSERT_NE(NULL, use_memory(self, BACKING_ANON, 64));
+	fd = uffd_open(self->mem, self->pages, UFFDIO_REGISTER_MODE_WP,
+		       UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	if (fd < 0)
+		SKIP(return, "needs: write protection of userfaultfd");
+	create_region(MEM_RWX);
+	guest_fills(1);
+	ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+	protect.range.start = (uintptr_t)self->mem;
+	protect.range.len = BYTES;
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
+	/* Reading is not told, whatever it maps */
+	guest_finds(1);
+	CHECK(SLAT_RX);
+	EXPECT_EQ(0, pager_stop(&pager));
+
+	for (round = 2; round < 4; round++) {
+		ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
+		ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+		guest_fills(round);
+		EXPECT_EQ(self->pages, pager_stop(&pager));
+		EXPECT_EQ(0, mismatches(self->mem, self->pages, round));
+		CHECK(SLAT_RWX);
+	}
+	close(fd);
+}
+
+static void nothing(int sig)
+{
+}
+
+struct runner {
+	struct mshv_vp *vp;
+	bool ended;
+	long ret;
+};
+
+static void *run_once(void *arg)
+{
+	struct runner *runner = arg;
+
+	runner->ret = mshv_run_once(runner->vp);
+	WRITE_ONCE(runner->ended, true);
+	return NULL;
+}
+
+TEST_F(movable, signal_ends_a_blocked_fault_and_it_can_be_repeated)
+{
+	struct sigaction action = { .sa_handler = nothing };
+	struct runner runner = { .vp = self->vp };
+	struct pager pager;
+	pthread_t thread;
+	int fd, i;
+
+	fd = uffd_open(self->mem, self->pages, UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	sigaction(SIGUSR1, &action, NULL);
+	create_region(MEM_RWX);
+	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
+				   GUEST_ARGS(.rdi = GPA(700))));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_once, &runner));
+	ASSERT_TRUE(uffd_wait(fd, 5000));
+	/* It waits until a signal comes, and not much longer */
+	usleep(100000);
+	EXPECT_FALSE(READ_ONCE(runner.ended));
+	for (i = 0; i < 100 && !READ_ONCE(runner.ended); i++) {
+		pthread_kill(thread, SIGUSR1);
+		usleep(10000);
+	}
+	ASSERT_TRUE(READ_ONCE(runner.ended));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(-EINTR, runner.ret);
+	EXPECT_EQ(0, resident(self->mem, self->pages));
+
+	ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(self->vp));
+	EXPECT_EQ(1, pager_stop(&pager));
+	EXPECT_EQ(701, *quad(self->mem, 700));
+	CHECK(SLAT_RWX);
+	close(fd);
+}
+
+TEST_F(movable, vmm_that_waits_for_a_page_can_be_killed)
+{
+	int pipes[2], status;
+	pid_t child;
+	u64 start;
+	char c;
+
+	ASSERT_EQ(0, pipe(pipes));
+	child = fork();
+	if (!child) {
+		struct guest_args args = { .rdi = TEST_GPA };
+		struct runner runner;
+		pthread_t thread;
+		struct mshv_pt pt;
+		int fd;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		fd = uffd_open(self->mem, self->pages,
+			       UFFDIO_REGISTER_MODE_MISSING, 0);
+		if (fd < 0 && write(pipes[1], "s", 1) == 1)
+			_exit(0);
+		runner.vp = &pt.vp[0];
+		if (mshv_pt_setup(&pt, 1) ||
+		    mshv_map(&pt, TEST_GFN, self->mem, BYTES, MEM_RWX) ||
+		    guest_prepare(runner.vp, GUEST_ADDR(guest_read), args) ||
+		    pthread_create(&thread, NULL, run_once, &runner) ||
+		    !uffd_wait(fd, 5000) || write(pipes[1], "y", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	ASSERT_LT(0, child);
+	close(pipes[1]);
+	ASSERT_EQ(1, read(pipes[0], &c, 1));
+	if (c == 's')
+		SKIP(return, "needs: userfaultfd");
+	usleep(50000);
+	start = now_ms();
+	ASSERT_EQ(0, kill(child, SIGKILL));
+	status = reap(child, 10000);
+	ASSERT_NE(-1, status);
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_GT(2000, now_ms() - start);
+	close(pipes[0]);
+}
+
+/* Neither GFN nor address nor size of a region need to be those of a chunk */
+FIXTURE(odd)
+{
+	struct mshv_pt pt;
+	struct mshv_vp *vp;
+	u8 *area, *mem;
+	u64 gfn, gpa;
+};
+
+FIXTURE_VARIANT(odd)
+{
+	enum mshv_backing backing;
+	size_t pages, gfn_offset, uaddr_offset;
+};
+
+FIXTURE_VARIANT_ADD(odd, one_page) { .pages = 1 };
+FIXTURE_VARIANT_ADD(odd, chunk_less_one) { .pages = HUGE_PAGES - 1 };
+FIXTURE_VARIANT_ADD(odd, chunk_and_one) { .pages = HUGE_PAGES + 1 };
+FIXTURE_VARIANT_ADD(odd, gfn) { .pages = 600, .gfn_offset = 3 };
+FIXTURE_VARIANT_ADD(odd, uaddr) { .pages = 600, .uaddr_offset = 5 };
+
+FIXTURE_VARIANT_ADD(odd, gfn_and_uaddr) {
+	.pages = 1100, .gfn_offset = 7, .uaddr_offset = 7,
+};
+
+FIXTURE_VARIANT_ADD(odd, thp_gfn) {
+	.backing = BACKING_THP, .pages = 1100, .gfn_offset = 3,
+};
+
+FIXTURE_VARIANT_ADD(odd, thp_gfn_and_uaddr) {
+	.backing = BACKING_THP, .pages = 1100,
+	.gfn_offset = 7, .uaddr_offset = 7,
+};
+
+FIXTURE_SETUP(odd)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_movable();
+	/* Aligned to 2 MiB in any case */
+	self->area = mshv_alloc(BACKING_THP, 4 * HUGE_SIZE);
+	if (!self->area)
+		SKIP(return, "needs: transparent huge pages");
+	if (variant->backing == BACKING_ANON)
+		ASSERT_EQ(0, madvise(self->area, 4 * HUGE_SIZE,
+				     MADV_NOHUGEPAGE));
+	self->mem = self->area + variant->uaddr_offset * PAGE_SIZE;
+	self->gfn = TEST_GFN + variant->gfn_offset;
+	self->gpa = self->gfn * PAGE_SIZE;
+	test_pt_setup(&self->pt, 1);
+	self->vp = &self->pt.vp[0];
+	test_map(&self->pt, self->gfn, self->mem, variant->pages * PAGE_SIZE,
+		 MEM_RWX);
+}
+
+FIXTURE_TEARDOWN(odd)
+{
+	mshv_pt_close(&self->pt);
+	mshv_free(self->area, 4 * HUGE_SIZE);
+}
+
+TEST_F(odd, every_page_is_mirrored_and_none_outside)
+{
+	const size_t pages = variant->pages;
+	size_t i;
+
+	/* Backwards, so that nothing is read ahead */
+	for (i = pages; i--;) {
+		test_guest(self->vp, guest_write,
+			   .rdi = self->gpa + i * PAGE_SIZE, .rsi = i + 1);
+	}
+	EXPECT_EQ(0, mismatches(self->mem, pages, 1));
+	EXPECT_EQ(0, check_mirror(self->vp, self->gfn, self->mem, pages,
+				  SLAT_RWX));
+	if (oracle_present()) {
+		EXPECT_EQ(pages, accessible_pages(&self->pt, self->gfn, pages));
+		EXPECT_EQ(pages, oracle_mapped(self->pt.id, TEST_GFN - 512,
+					       TEST_GFN + 4 * HUGE_PAGES));
+	}
+	EXPECT_EQ(HVMSG_UNMAPPED_GPA,
+		  guest_run(self->vp, GUEST_ADDR(guest_read),
+			    GUEST_ARGS(.rdi = self->gpa - PAGE_SIZE)));
+	EXPECT_EQ(HVMSG_UNMAPPED_GPA,
+		  guest_run(self->vp, GUEST_ADDR(guest_write),
+			    GUEST_ARGS(.rdi = self->gpa + pages * PAGE_SIZE)));
+}
+
+TEST_F(odd, first_and_last_page_are_discarded)
+{
+	const size_t pages = variant->pages, last = pages - 1;
+	size_t i;
+
+	test_guest(self->vp, guest_fill, .rdi = self->gpa, .rsi = pages,
+		   .rdx = 1);
+	ASSERT_EQ(0, madvise(quad(self->mem, 0), PAGE_SIZE, MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(quad(self->mem, last), PAGE_SIZE, MADV_DONTNEED));
+	EXPECT_FALSE(accessible(&self->pt, self->gfn));
+	EXPECT_FALSE(accessible(&self->pt, self->gfn + last));
+	/* Of a page that is outside, nothing has to be taken away */
+	*quad(self->mem, pages) = VALUE;
+	ASSERT_EQ(0, madvise(quad(self->mem, pages), PAGE_SIZE, MADV_DONTNEED));
+	for (i = 0; i < pages; i += last ? last : 1)
+		test_guest_result(0, self->vp, guest_read,
+				  .rdi = self->gpa + i * PAGE_SIZE);
+	for (i = 1; i < last; i++) {
+		ASSERT_EQ(i + 1, *quad(self->mem, i));
+	}
+	EXPECT_EQ(0, check_mirror(self->vp, self->gfn, self->mem, pages,
+				  SLAT_RWX));
+	test_guest(self->vp, guest_fill, .rdi = self->gpa, .rsi = pages,
+		   .rdx = VALUE);
+	EXPECT_EQ(0, mismatches(self->mem, pages, VALUE));
+	EXPECT_EQ(0, check_mirror(self->vp, self->gfn, self->mem, pages,
+				  SLAT_RWX));
+	test_unmap(&self->pt, self->gfn, self->mem, pages * PAGE_SIZE);
+	if (oracle_present()) {
+		test_slat_empty(&self->pt, TEST_GFN, 4 * HUGE_PAGES);
+	}
+}
+
+/* Hypercalls that fail */
+FIXTURE(failing)
+{
+	struct mshv_pt pt;
+	struct mshv_vp *vp;
+	u8 *mem;
+	size_t pages;
+	int kmsg;
+};
+
+FIXTURE_VARIANT(failing)
+{
+	u16 status;
+	unsigned int nth, reps;
+	bool forever;
+	bool unmap_too;
+};
+
+FIXTURE_VARIANT_ADD(failing, memory_first) {
+	.status = HV_STATUS_INSUFFICIENT_MEMORY, .nth = 1,
+};
+
+FIXTURE_VARIANT_ADD(failing, memory_third) {
+	.status = HV_STATUS_INSUFFICIENT_MEMORY, .nth = 3,
+};
+
+FIXTURE_VARIANT_ADD(failing, memory_third_with_progress) {
+	.status = HV_STATUS_INSUFFICIENT_MEMORY, .nth = 3, .reps = 1,
+};
+
+FIXTURE_VARIANT_ADD(failing, memory_forever) {
+	.status = HV_STATUS_INSUFFICIENT_MEMORY, .nth = 2, .forever = true,
+};
+
+FIXTURE_VARIANT_ADD(failing, parameter_first) {
+	.status = HV_STATUS_INVALID_PARAMETER, .nth = 1,
+};
+
+FIXTURE_VARIANT_ADD(failing, parameter_third) {
+	.status = HV_STATUS_INVALID_PARAMETER, .nth = 3,
+};
+
+FIXTURE_VARIANT_ADD(failing, parameter_third_with_progress) {
+	.status = HV_STATUS_INVALID_PARAMETER, .nth = 3, .reps = 1,
+};
+
+FIXTURE_VARIANT_ADD(failing, parameter_forever) {
+	.status = HV_STATUS_INVALID_PARAMETER, .nth = 2, .forever = true,
+};
+
+FIXTURE_VARIANT_ADD(failing, parameter_forever_and_unmap) {
+	.status = HV_STATUS_INVALID_PARAMETER, .nth = 2, .forever = true,
+	.unmap_too = true,
+};
+
+FIXTURE_SETUP(failing)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_oracle();
+	require_pagemap();
+	require_movable();
+	self->kmsg = kmsg_open();
+	self->pages = 2 * HUGE_PAGES;
+	self->mem = mshv_alloc(BACKING_ANON, BYTES);
+	ASSERT_NE(NULL, self->mem);
+	test_pt_setup(&self->pt, 1);
+	self->vp = &self->pt.vp[0];
+	create_region(MEM_RWX);
+	test_guest(self->vp, guest_read, .rdi = DATA_GPA);
+}
+
+FIXTURE_TEARDOWN(failing)
+{
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	mshv_pt_close(&self->pt);
+	mshv_free(self->mem, BYTES);
+	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
+}
+
+static int fail_calls(const FIXTURE_VARIANT(failing) *variant)
+{
+	const u64 flags = variant->forever ? ORACLE_INJECT_FOREVER : 0;
+	int ret;
+
+	ret = oracle_inject(HVCALL_MAP_GPA_PAGES, variant->nth,
+			    variant->status, variant->reps, flags);
+	if (!ret && variant->unmap_too)
+		ret = oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1, variant->status,
+				    0, flags);
+	return ret;
+}
+
+/* Returns how many did */
+static long fail_no_more(void)
+{
+	long count = oracle_injected(HVCALL_MAP_GPA_PAGES);
+
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	return count;
+}
+
+TEST_F(failing, guest_goes_on_or_is_intercepted)
+{
+	long ret;
+
+	ASSERT_EQ(0, fail_calls(variant));
+	ret = guest_run(self->vp, GUEST_ADDR(guest_fill),
+			GUEST_ARGS(.rdi = TEST_GPA, .rsi = self->pages,
+				   .rdx = 1));
+	EXPECT_LT(0, fail_no_more());
+	if (variant->forever) {
+		/* The VMM is told, instead of trying for ever */
+		EXPECT_EQ(HVMSG_GPA_INTERCEPT, ret);
+	}
+	if (ret != HVMSG_X64_HALT) {
+		EXPECT_TRUE(ret == HVMSG_GPA_INTERCEPT ||
+			    ret == HVMSG_UNMAPPED_GPA) {
+			TH_LOG("it is %#lx", ret);
+		}
+		EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, self->mem,
+					self->pages, SLAT_RWX, false));
+		/* From where it was, as if nothing had happened */
+		ret = mshv_run(self->vp);
+	}
+	ASSERT_EQ(HVMSG_X64_HALT, ret);
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
+	guest_finds(1);
+	CHECK(SLAT_RWX);
+	ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_DONTNEED));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN,
+				      self->pages));
+	test_guest_result(0, self->vp, guest_read, .rdi = GPA(9));
+	test_unmap(&self->pt, TEST_GFN, self->mem, BYTES);
+	test_slat_empty(&self->pt, TEST_GFN, self->pages);
+}
+
+TEST_F(failing, freed_pages_are_out_of_reach_or_the_partition_is_dead)
+{
+	const size_t nr = 16, step = 60;
+	u64 pfn[16];
+	size_t i;
+	long ret;
+
+	guest_fills(1);
+	for (i = 0; i < nr; i++) {
+		pfn[i] = page_pfn(quad(self->mem, i * step));
+		ASSERT_NE(0, pfn[i]);
+	}
+	ASSERT_EQ(0, fail_calls(variant));
+	for (i = 0; i < nr; i++) {
+		ASSERT_EQ(0, madvise(quad(self->mem, i * step), PAGE_SIZE,
+				     MADV_DONTNEED));
+	}
+	EXPECT_LT(0, fail_no_more());
+	for (i = 0; i < nr; i++) {
+		EXPECT_FALSE(accessible(&self->pt, TEST_GFN + i * step));
+		EXPECT_FALSE(reachable(&self->pt, pfn[i]));
+	}
+
+	/* It is still at the end of the command */
+	ret = mshv_run(self->vp);
+	if (variant->unmap_too) {
+		EXPECT_EQ(-EIO, ret);
+	}
+	if (ret == -EIO) {
+		EXPECT_EQ(-EIO, mshv_run_once(self->vp));
+		EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN,
+					      self->pages));
+		EXPECT_EQ(2, *quad(self->mem, 1));
+		return;
+	}
+	ASSERT_EQ(HVMSG_X64_HALT, ret);
+	for (i = 0; i < nr; i++)
+		test_guest_result(0, self->vp, guest_read,
+				  .rdi = GPA(i * step));
+	for (i = 0; i < self->pages; i++) {
+		ASSERT_EQ(i % step || i / step >= nr ? i + 1 : 0,
+			  *quad(self->mem, i));
+	}
+	CHECK(SLAT_RWX);
+	guest_fills(VALUE);
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, VALUE));
+	CHECK(SLAT_RWX);
+}
+
+/* Memory that nobody has touched, of which there may be very much */
+FIXTURE(untouched)
+{
+	struct mshv_pt pt;
+	u8 *mem;
+};
+
+FIXTURE_VARIANT(untouched)
+{
+	u64 size;
+	u64 create, unmap;
+};
+
+FIXTURE_VARIANT_ADD(untouched, gib) {
+	.size = GIB, .create = 3, .unmap = 2,
+};
+
+FIXTURE_VARIANT_ADD(untouched, tib) {
+	.size = 1024 * GIB, .create = 1031, .unmap = 2048,
+};
+
+FIXTURE_SETUP(untouched)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_movable();
+	require_feature(FEATURE_FAST_NO_ACCESS);
+	self->mem = mmap(NULL, variant->size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->mem);
+	ASSERT_EQ(0, mshv_pt_active(&self->pt));
+}
+
+FIXTURE_TEARDOWN(untouched)
+{
+	mshv_pt_close(&self->pt);
+	munmap(self->mem, variant->size);
+}
+
+TEST_F(untouched, costs_hardly_any_hypercalls)
+{
+	const u64 gfn = 64 * GIB / PAGE_SIZE;
+	struct oracle_counter map;
+
+	ASSERT_EQ(0, oracle_reset());
+	test_map(&self->pt, gfn, self->mem, variant->size, MEM_RWX);
+	map = map_counter();
+	/* A call that needs memory is made again after it was deposited */
+	EXPECT_GE(variant->create, map.calls - map.failures);
+
+	ASSERT_EQ(0, oracle_reset());
+	ASSERT_EQ(0, madvise(self->mem, variant->size, MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(self->mem + 5 * PAGE_SIZE, PAGE_SIZE,
+			     MADV_DONTNEED));
+	ASSERT_EQ(0, mprotect(self->mem, variant->size, PROT_READ));
+	EXPECT_EQ(0, map_calls());
+	EXPECT_EQ(0, unmap_calls());
+
+	test_unmap(&self->pt, gfn, self->mem, variant->size);
+	EXPECT_EQ(0, map_calls());
+	EXPECT_GE(variant->unmap, unmap_calls());
+	test_slat_empty(&self->pt, gfn, variant->size / PAGE_SIZE);
+}
+
+TEST_HARNESS_MAIN
