@@ -205,6 +205,7 @@ struct cpu {
 	struct vp *queue_head, *queue_tail;
 	/* Hypervisor scheduler */
 	struct vp *run_head;
+	u8 save_area[VMCB_SAVE_SIZE];	/* of the child VP that runs */
 	bool childs_turn, odd_tick;
 };
 

@@ -5,7 +5,6 @@
  */
 #include "hv.h"
 
-#define EXIT_INVALID_STATE	0xffffffffu
 #define CACHE_TYPE_WRITE_BACK	6
 #define EXECUTION_PE		BIT(2)
 #define EXECUTION_AM		BIT(3)

@@ -54,7 +54,7 @@ struct vmcb {
 	u8 insn_len;
 	u8 insn_bytes[15];
 	u8 rsvd2[0x400 - 0xe0];
-	/* Save area */
+	u8 save_area[0];
 	struct vmcb_seg es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
 	u8 rsvd3[43];
 	u8 cpl;
@@ -73,6 +73,8 @@ struct vmcb {
 };
 
 static_assert(sizeof(struct vmcb) == 4096, "VMCB layout");
+
+#define VMCB_SAVE_SIZE		0x278	/* up to DBGCTL */
 static_assert(__builtin_offsetof(struct vmcb, efer) == 0x4d0, "VMCB layout");
 static_assert(__builtin_offsetof(struct vmcb, rsp) == 0x5d8, "VMCB layout");
 static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
@@ -122,6 +124,7 @@ static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 #define EXIT_MWAIT		0x8b
 #define EXIT_XSETBV		0x8d
 #define EXIT_NPF		0x400
+#define EXIT_INVALID_STATE	0xffffffffu
 
 #define V_INTR_MASKING		BIT_ULL(24)
 #define TLB_FLUSH_ALL		1

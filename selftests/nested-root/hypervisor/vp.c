@@ -365,6 +365,23 @@ void set_explicit_suspend(struct vp *vp, bool on)
 }
 
 /*
+ * One VMRUN. A state that VMRUN refuses stays as it was: QEMU writes to the VMCB
+ * what the processor held by then, which is partly the hypervisor's own.
+ */
+static void run_once(struct cpu *cpu, struct vp *vp)
+{
+	struct vmcb *v = vp->cpu.vmcb;
+	u64 int_ctl = v->int_ctl;
+
+	memcpy(cpu->save_area, v->save_area, VMCB_SAVE_SIZE);
+	svm_run(cpu, &vp->cpu, vp->pt);
+	if ((u32)v->exit_code == EXIT_INVALID_STATE) {
+		memcpy(v->save_area, cpu->save_area, VMCB_SAVE_SIZE);
+		v->int_ctl = int_ctl;
+	}
+}
+
+/*
  * Runs the VP until something ends it. Called and left with hv_lock held; the
  * lock is dropped while the guest runs.
  */
@@ -383,7 +400,7 @@ enum vp_exit vp_run(struct cpu *cpu, struct vp *vp)
 	fpu_switch(&cpu->root, &vp->cpu);
 	do {
 		guard_lme(vp);
-		svm_run(cpu, &vp->cpu, vp->pt);
+		run_once(cpu, vp);
 		exit = child_exit(cpu, vp);
 	} while (exit == VP_CONTINUE);
 	fpu_switch(&vp->cpu, &cpu->root);

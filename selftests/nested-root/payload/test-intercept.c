@@ -641,6 +641,32 @@ static void invalid_state(void)
 	child_delete(&c);
 }
 
+/* NW without CD: QEMU lets the guest do it and refuses the next VMRUN. */
+GUEST(guest_no_write_through,
+	"movq %cr0, %rax; orl $0x20000000, %eax; movq %rax, %cr0; hlt");
+GUEST(guest_spin, "1: jmp 1b");
+
+static void invalid_state_of_guest(void)
+{
+	u64 rip;
+
+	child_create(&c, 1);
+	START(guest_no_write_through);
+	EXPECT(child_expect(&c, 0), HVMSG_X64_HALT);
+	reg_set(c.id, 0, REG_RAX, 0x1234);
+	rip = reg_get(c.id, 0, REG_RIP);
+	EXPECT(child_expect(&c, 0), HVMSG_INVALID_VP_REGISTER_VALUE);
+	/* The VP is as it was, and still gives the CPU back. */
+	EXPECT(reg_get(c.id, 0, REG_RIP), rip);
+	EXPECT(reg_get(c.id, 0, REG_RAX), 0x1234);
+	EXPECT(reg_get(c.id, 0, REG_CR3), GUEST_TABLES);
+	EXPECT(reg_get(c.id, 0, REG_CR0), 0xa0010033);
+	reg_set(c.id, 0, REG_CR0, 0x80010033);
+	START(guest_spin);
+	EXPECT(child_run(&c, 0, 1000), RUN_TIMEOUT);
+	child_delete(&c);
+}
+
 /* From INIT's state to 64 bits and back, as a firmware would. */
 GUEST(guest_boot,
 	".code16\n"
@@ -756,6 +782,7 @@ static const struct test tests[] = {
 	{ "HALT: reported at the instruction", halt },
 	{ "UNRECOVERABLE_EXCEPTION: a triple fault", triple_fault },
 	{ "INVALID_VP_REGISTER_VALUE: a state no processor can have", invalid_state },
+	{ "INVALID_VP_REGISTER_VALUE: by the guest's own doing", invalid_state_of_guest },
 	{ "a child goes from real to long mode and back", modes },
 	{ "execution state tells privilege and debugging", user_mode },
 	{ "msg-page=clear clears the message on resume", message_page_option },
