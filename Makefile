@@ -4,7 +4,7 @@
 # make check                    everything the repository can verify about itself
 
 export KDIR O CPUS MEM TESTS CONFIG ACCEL HV CMDLINE TIMEOUT BOOT_TIMEOUT CACHE
-export TARGETS TEST_ONLY CHECKS LIST
+export TARGETS TEST_ONLY CHECKS LIST SEED
 unexport MAKEFLAGS MAKELEVEL
 
 help:
@@ -32,6 +32,7 @@ kselftest:
 
 #h make check
 #h	Verify everything. CHECKS="name ..." runs only these, LIST=1 lists them.
+#h	  SEED=1        of the fuzzer of the hypervisor (CHECKS=hvfuzz)
 check:
 	@scripts/check
 

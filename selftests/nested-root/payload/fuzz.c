@@ -16,6 +16,7 @@
 #define CANARIES	4
 #define CANARY		0x5ca1ab1e0ddba11ull
 #define RAM_LIMIT	(16ull << 30)	/* no RAM above */
+#define CODE_SIZE	0x2000	/* of the children, from GUEST_CODE on */
 #define FAR_PFN		0x1000000ull	/* 64 GiB: neither RAM nor device */
 
 extern u8 bss_end[];
@@ -73,6 +74,11 @@ static bool in_arena(u64 spa)
 		if (spa - (u64)arena[i] < MB2)
 			return true;
 	return false;
+}
+
+static bool is_code(u64 spa)
+{
+	return spa - (u64)guest_ram - GUEST_CODE < CODE_SIZE;
 }
 
 static u64 some_pfn(struct rng *r)
@@ -304,6 +310,27 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 	return reps;
 }
 
+/*
+ * A child executes what child_bytes() wrote and nothing else, and uses no
+ * breakpoint: QEMU 10.0 crashes itself on some instructions and watchpoints.
+ */
+static void keep_to_code(u32 code, u32 reps, u64 *in)
+{
+	u64 spa, length = in[2] & HV_MAP_GPA_LARGE_PAGE ? MB2 : PAGE_SIZE;
+	u32 i;
+
+	for (i = 3; code == HVCALL_MAP_GPA_PAGES && i < 3 + reps && i < 512; i++) {
+		spa = in[i] << 12;
+		if (is_code(spa) || (length == MB2 && spa == (u64)guest_ram))
+			in[2] &= ~(u64)HV_MAP_GPA_WRITABLE;
+		if (length == MB2 || !is_code(spa))
+			in[2] &= ~(u64)HV_MAP_GPA_EXECUTABLE;
+	}
+	for (i = 0; code == HVCALL_SET_VP_REGISTERS && i < reps && i < 127; i++)
+		if ((u32)in[2 + 4 * i] == REG_DR7)
+			in[4 + 4 * i] &= ~0xffull;
+}
+
 /* Page numbers that the hypervisor would write to or take: only the arena's. */
 static void tame(struct rng *r, u32 code, u32 reps, u64 *in)
 {
@@ -391,6 +418,7 @@ static u64 some_input(struct rng *r, u64 *page, u32 code)
 	case 4:
 		if (code != HVCALL_DEPOSIT_MEMORY && code != HVCALL_GET_VP_STATE &&
 		    code != HVCALL_MAP_GPA_PAGES &&
+		    code != HVCALL_SET_VP_REGISTERS &&
 		    code != HVCALL_RELEASE_SPARSE_SPA_PAGE_HOST_ACCESS)
 			return arena_pfn(r) << 12;
 	}
@@ -496,6 +524,7 @@ static void one_hypercall(struct rng *r, struct cpu *cpu)
 		memset(cpu->in, 0, PAGE_SIZE);	/* never as page numbers */
 	}
 	tame(r, (u16)control, HVC_REP_COUNT(control), cpu->in);
+	keep_to_code((u16)control, HVC_REP_COUNT(control), cpu->in);
 	asm volatile("cli");		/* as dispatch() does */
 	if ((u16)control == HVCALL_DISPATCH_VP)
 		timer_us(100);
@@ -590,44 +619,44 @@ static void child_bytes(struct rng *r, u8 *p, u32 n)
 			n -= insn[k][0];
 		}
 	}
-	/* QEMU 10.0 crashes itself on a MOV to segment register 6 or 7. */
+	/* No MOV to segment register 6 or 7, or to debug registers. */
 	while (p-- > start)
-		if (*p == 0x8e)
+		if (*p == 0x8e || *p == 0x23)
 			*p = 0x90;
 }
 
 /* A VP with everything it needs, some random code, and a bounded run of it. */
-static void one_child(struct rng *r, struct cpu *cpu)
+static void one_child(struct rng *r)
 {
-	u64 id = known[below(r, KNOWN)], *in = cpu->in;
-	u32 vp = below(r, 3), i, state, event;
+	u32 vp = below(r, 3), name = register_name(r), i, state, event;
+	u64 id = known[below(r, KNOWN)];
+	const void *pages[64];
 
 	if (!id)
 		return;
 	vp_page(id, vp, HV_VP_STATE_PAGE_INTERCEPT_MESSAGE, true, NULL);
-	in[0] = id;
-	in[1] = 0;
-	in[2] = MAP_RWX;
 	for (i = 0; i < 64; i++)
-		in[3 + i] = ((u64)guest_ram >> 12) + i;
-	hvcall(CONTROL(HVCALL_MAP_GPA_PAGES, 64), in, NULL);
+		pages[i] = guest_ram + i * PAGE_SIZE;
+	map_pages(id, 0, pages, 64, MAP_RWX & ~HV_MAP_GPA_EXECUTABLE);
+	map_pages(id, GUEST_CODE >> 12, pages + (GUEST_CODE >> 12),
+		  CODE_SIZE >> 12, MAP_RWX & ~HV_MAP_GPA_WRITABLE);
 	if (one_in(r, 16))
 		child_tables(guest_ram);
-	child_bytes(r, guest_ram + GUEST_CODE + below(r, 64) * 128, 256);
+	child_bytes(r, guest_ram + GUEST_CODE + below(r, 63) * 128, 256);
 	if (one_in(r, 2)) {
 		struct child c = { .id = id };
 
 		child_long_mode(&c, vp);
 	}
-	if (one_in(r, 4))
-		reg_set(id, vp, register_name(r), next(r));
-	reg_set(id, vp, REG_RIP, GUEST_CODE + below(r, 0x2000));
+	if (one_in(r, 4) && name != REG_DR7)
+		reg_set(id, vp, name, next(r));
+	reg_set(id, vp, REG_RIP, GUEST_CODE + below(r, CODE_SIZE));
 	reg_set(id, vp, REG_RCX, one_in(r, 2) ? 0x40000000 + below(r, 0xb0) :
 						below(r, HVCALL_COUNT));
 	reg_set(id, vp, REG_RAX + below(r, 16), number(r));
 	reg_set(id, vp, REG_INTERCEPT_SUSPEND, 0);
 	reg_set(id, vp, REG_EXPLICIT_SUSPEND, 0);
-	__atomic_fetch_add(&hypercalls, 8, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&hypercalls, 9, __ATOMIC_RELAXED);
 	for (i = 0; i < 4; i++) {
 		if (!scheduler_is_root) {
 			cpu_nap(100);
@@ -704,7 +733,7 @@ static void fuzz(void *arg)
 		else if (what < 252)
 			one_oracle(r, cpu);
 		else
-			one_child(r, cpu);
+			one_child(r);
 		if (!(++n % 4096))
 			check(r);
 		if (!(n % 16) && now_us() > phase_end)
