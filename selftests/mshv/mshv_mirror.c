@@ -5,112 +5,24 @@
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "../kselftest_harness.h"
 #include "mshv_util.h"
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ	22
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE		25
-#endif
-
-#define KPF_DIRTY		4
-#define SLAT_RWX		(SLAT_READ | SLAT_WRITE | SLAT_EXEC)
-#define VALUE			0x1122334455667788ULL
-#define BIG_SIZE		(1ULL << 30)
-
-/* Pages of the range that are present in the VMM */
-static long resident(const u8 *mem, size_t pages)
-{
-	u8 *vec = malloc(pages);
-	long count = 0;
-	size_t i;
-
-	if (!vec || mincore((void *)mem, pages * PAGE_SIZE, vec))
-		count = -1;
-	for (i = 0; count >= 0 && i < pages; i++)
-		count += vec[i] & 1;
-	free(vec);
-	return count;
-}
-
-static u64 *quad(u8 *mem, size_t page)
-{
-	return (u64 *)(mem + page * PAGE_SIZE);
-}
-
-static u64 map_calls(void)
-{
-	struct oracle_counter counter = {};
-
-	oracle_counter(HVCALL_MAP_GPA_PAGES, &counter);
-	return counter.calls;
-}
-
-static u64 map_reps(void)
-{
-	struct oracle_counter counter = {};
-
-	oracle_counter(HVCALL_MAP_GPA_PAGES, &counter);
-	return counter.reps;
-}
-
-/* Does the SLAT give the guest any access to the GFN? */
-static bool accessible(struct mshv_pt *pt, u64 gfn)
-{
-	struct oracle_slat entry;
-
-	return !oracle_slat(pt->id, gfn, &entry) &&
-	       !(entry.flags & SLAT_NO_ACCESS);
-}
-
-static long accessible_pages(struct mshv_pt *pt, u64 gfn, size_t pages)
-{
-	long count = 0;
-	size_t i;
-
-	for (i = 0; i < pages; i++)
-		count += accessible(pt, gfn + i);
-	return count;
-}
-
-static bool is_dirty(const void *addr)
-{
-	int fd = open("/proc/kpageflags", O_RDONLY);
-	u64 flags = 0;
-	bool ok;
-
-	ok = fd >= 0 && pread(fd, &flags, sizeof(flags),
-			      page_pfn(addr) * sizeof(flags)) == sizeof(flags);
-	if (fd >= 0)
-		close(fd);
-	return ok && flags & 1ULL << KPF_DIRTY;
-}
-
-static bool write_text(const char *name, const char *text)
-{
-	int fd = open(name, O_WRONLY | O_TRUNC);
-	bool ok;
-
-	ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
 #define CHECK() \
 	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, self->mem, self->pages, \
 				SLAT_RWX, false))
+
+/* The whole of the fixture's memory as a region */
+#define map_all() \
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE, \
+		 MEM_RWX)
 
 FIXTURE(mirror)
 {
@@ -156,23 +68,16 @@ FIXTURE_TEARDOWN(mirror)
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 }
 
-static void map_all(struct __test_metadata *_metadata,
-		    FIXTURE_DATA(mirror) *self)
-{
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
-}
-
 TEST_F(mirror, creation_allocates_and_maps_nothing)
 {
-	map_all(_metadata, self);
+	map_all();
 	EXPECT_EQ(0, resident(self->mem, self->pages));
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
 }
 
 TEST_F(mirror, vmm_sees_what_the_guest_writes)
 {
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 5 * PAGE_SIZE,
 		   .rsi = VALUE);
 	EXPECT_EQ(VALUE, *quad(self->mem, 5));
@@ -185,7 +90,7 @@ TEST_F(mirror, guest_sees_what_the_vmm_writes)
 {
 	size_t i;
 
-	map_all(_metadata, self);
+	map_all();
 	for (i = 0; i < self->pages; i++)
 		*quad(self->mem, i) = i + 7;
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
@@ -203,12 +108,12 @@ TEST_F(mirror, populated_memory_is_mapped_at_creation)
 
 	require_feature(FEATURE_POPULATED);
 	memset(self->mem, 1, self->pages * PAGE_SIZE);
-	map_all(_metadata, self);
+	map_all();
 	test_slat(&self->pt, TEST_GFN, self->mem, self->pages, SLAT_RWX, true);
-	calls = map_calls();
+	calls = map_counter().calls;
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
-	EXPECT_EQ(calls, map_calls());
+	EXPECT_EQ(calls, map_counter().calls);
 }
 
 TEST_F(mirror, huge_pages_take_one_repetition_each)
@@ -218,12 +123,12 @@ TEST_F(mirror, huge_pages_take_one_repetition_each)
 	if (variant->backing != BACKING_THP &&
 	    variant->backing != BACKING_HUGETLB)
 		SKIP(return, "needs: huge pages");
-	map_all(_metadata, self);
+	map_all();
 	/* Code and page tables of the guest */
 	test_guest(self->vp, guest_read, .rdi = DATA_GPA);
-	reps = map_reps();
+	reps = map_counter().reps;
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
-	EXPECT_EQ(self->pages / HUGE_PAGES, map_reps() - reps);
+	EXPECT_EQ(self->pages / HUGE_PAGES, map_counter().reps - reps);
 	test_slat(&self->pt, TEST_GFN, self->mem, self->pages, SLAT_RWX, true);
 }
 
@@ -231,7 +136,7 @@ TEST_F(mirror, discarded_memory_is_out_of_reach)
 {
 	size_t bytes = self->pages * PAGE_SIZE;
 
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	ASSERT_EQ(0, madvise(self->mem, bytes, variant->backing == BACKING_MEMFD ?
@@ -249,7 +154,7 @@ TEST_F(mirror, part_of_it_is_discarded_and_comes_back_elsewhere)
 
 	if (variant->backing == BACKING_HUGETLB)
 		SKIP(return, "needs: memory with pages of 4 KiB");
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	ASSERT_EQ(0, madvise(hole, PAGE_SIZE, variant->backing == BACKING_MEMFD ?
@@ -276,7 +181,7 @@ TEST_F(mirror, part_of_it_is_discarded_and_comes_back_elsewhere)
 
 TEST_F(mirror, unmapped_backing_is_the_vmms_business)
 {
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
 	ASSERT_EQ(0, munmap(self->mem, self->pages * PAGE_SIZE));
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
@@ -298,7 +203,7 @@ TEST_F(mirror, unmap_leaves_nothing_behind)
 {
 	size_t bytes = self->pages * PAGE_SIZE;
 
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = 1);
 	test_unmap(&self->pt, TEST_GFN, self->mem, bytes);
 	test_slat_empty(&self->pt, TEST_GFN, self->pages);
@@ -306,7 +211,7 @@ TEST_F(mirror, unmap_leaves_nothing_behind)
 		  guest_run(self->vp, GUEST_ADDR(guest_read),
 			    GUEST_ARGS(.rdi = TEST_GPA)));
 	/* Never touched at all */
-	map_all(_metadata, self);
+	map_all();
 	test_unmap(&self->pt, TEST_GFN, self->mem, bytes);
 	test_slat_empty(&self->pt, TEST_GFN, self->pages);
 }
@@ -315,7 +220,7 @@ TEST_F(mirror, permission_of_the_vmms_mapping_is_the_guests)
 {
 	size_t bytes = self->pages * PAGE_SIZE;
 
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	ASSERT_EQ(0, mprotect(self->mem, bytes, PROT_READ));
@@ -347,7 +252,7 @@ TEST_F(mirror, fork_separates_the_child_not_the_guest)
 
 	if (variant->backing == BACKING_MEMFD)
 		SKIP(return, "needs: private memory");
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	ASSERT_EQ(0, pipe(pipes));
@@ -373,10 +278,10 @@ TEST_F(mirror, memory_the_guest_may_write_is_dirty)
 	/* Writable and clean: populated by reading, if it is shared memory */
 	if (madvise(self->mem, self->pages * PAGE_SIZE, MADV_POPULATE_READ))
 		SKIP(return, "needs: MADV_POPULATE_READ");
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 9 * PAGE_SIZE,
 		   .rsi = VALUE);
-	EXPECT_TRUE(is_dirty(self->mem + 9 * PAGE_SIZE));
+	EXPECT_TRUE(page_dirty(self->mem + 9 * PAGE_SIZE));
 	EXPECT_EQ(VALUE, *quad(self->mem, 9));
 	CHECK();
 }
@@ -386,7 +291,7 @@ TEST_F(mirror, several_vps_touch_the_same_chunks)
 	struct guest_thread thread;
 	u64 *counter = mailbox_ptr(&self->pt, 1);
 
-	map_all(_metadata, self);
+	map_all();
 	ASSERT_EQ(0, guest_thread_start(&thread, &self->pt.vp[1], guest_lock_count,
 					GUEST_ARGS(.rdi = TEST_GPA,
 						   .rsi = MAILBOX_GPA(0))));
@@ -407,7 +312,7 @@ TEST_F(mirror, discarded_while_a_vp_counts_in_it)
 	size_t bytes = self->pages * PAGE_SIZE;
 	int i;
 
-	map_all(_metadata, self);
+	map_all();
 	ASSERT_EQ(0, guest_thread_start(&thread, &self->pt.vp[1], guest_count,
 					GUEST_ARGS(.rdi = TEST_GPA + PAGE_SIZE,
 						   .rsi = MAILBOX_GPA(0))));
@@ -446,7 +351,7 @@ TEST_F(mirror, memory_of_an_exited_process_is_nobodys)
 
 TEST_F(mirror, map_that_fails_is_for_the_vmm)
 {
-	map_all(_metadata, self);
+	map_all();
 	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
 				   ORACLE_INJECT_FOREVER));
@@ -463,7 +368,7 @@ TEST_F(mirror, map_that_needs_memory_gets_it)
 {
 	struct oracle_pool before, after;
 
-	map_all(_metadata, self);
+	map_all();
 	ASSERT_EQ(0, oracle_pool(self->pt.id, &before));
 	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
 				   HV_STATUS_INSUFFICIENT_MEMORY, 0, 0));
@@ -477,7 +382,7 @@ TEST_F(mirror, map_that_needs_memory_gets_it)
 
 TEST_F(mirror, failed_no_access_falls_back_to_unmap)
 {
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
@@ -497,7 +402,7 @@ TEST_F(mirror, failed_no_access_falls_back_to_unmap)
 
 TEST_F(mirror, what_cannot_be_taken_away_is_contained)
 {
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
 	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
@@ -516,7 +421,7 @@ TEST_F(mirror, what_cannot_be_taken_away_is_contained)
 
 TEST_F(mirror, region_that_cannot_be_unmapped_is_contained)
 {
-	map_all(_metadata, self);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
 	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
@@ -648,8 +553,7 @@ TEST_F(memory, zero_page_stays_zero)
 	for (i = 0; i < self->pages / 2; i++)
 		sum += *(volatile u64 *)quad(self->mem, i);
 	EXPECT_EQ(0, sum);
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	for (i = 0; i < self->pages; i += 64)
 		test_guest_result(0, self->vp, guest_read,
 				  .rdi = TEST_GPA + i * PAGE_SIZE);
@@ -727,8 +631,7 @@ TEST_F(memory, private_file_is_copied_on_write_only)
 
 TEST_F(memory, neighbours_that_are_not_there_do_no_harm)
 {
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	ASSERT_EQ(0, munmap(self->mem + 10 * PAGE_SIZE, PAGE_SIZE));
 	ASSERT_EQ(0, mprotect(self->mem + 12 * PAGE_SIZE, PAGE_SIZE, PROT_NONE));
 	ASSERT_EQ(0, mprotect(self->mem + 14 * PAGE_SIZE, PAGE_SIZE, PROT_READ));
@@ -760,8 +663,7 @@ TEST_F(memory, touching_far_apart_allocates_what_is_touched)
 {
 	size_t i;
 
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	for (i = 0; i < self->pages; i += 128)
 		test_guest(self->vp, guest_write,
 			   .rdi = TEST_GPA + i * PAGE_SIZE, .rsi = 1);
@@ -773,13 +675,12 @@ TEST_F(memory, touching_in_order_reads_ahead)
 {
 	u64 calls;
 
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
-	calls = map_calls();
+	map_all();
+	calls = map_counter().calls;
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	/* 1, 2, 4, ... pages in the first chunk, then all of the next one */
-	EXPECT_GE(10 + 2 + 2, map_calls() - calls);
+	EXPECT_GE(10 + 2 + 2, map_counter().calls - calls);
 	CHECK();
 }
 
@@ -812,52 +713,35 @@ TEST_F(memory, collapsed_memory_becomes_large)
 
 TEST_F(memory, freed_lazily_is_not_kept_by_a_neighbour)
 {
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = 16, .rdx = 1);
 	if (madvise(self->mem, 15 * PAGE_SIZE, MADV_FREE))
 		SKIP(return, "needs: MADV_FREE");
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, 15));
 	/* Until then they are in a batch of some CPU, and look like others */
-	if (!write_text("/proc/sys/vm/drop_caches", "1"))
+	if (!write_file("/proc/sys/vm/drop_caches", "1"))
 		SKIP(return, "needs: drop_caches");
 	/* The fault of page 200 sees pages 0 to 14, which may go at any time */
 	EXPECT_FALSE(accessible(&self->pt, TEST_GFN + 200));
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 200 * PAGE_SIZE,
 		   .rsi = 1);
 	EXPECT_TRUE(accessible(&self->pt, TEST_GFN + 3));
-	EXPECT_FALSE(is_dirty(self->mem + 3 * PAGE_SIZE));
+	EXPECT_FALSE(page_dirty(self->mem + 3 * PAGE_SIZE));
 	CHECK();
 	/* Writing to one keeps it */
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 3 * PAGE_SIZE,
 		   .rsi = VALUE);
-	EXPECT_TRUE(is_dirty(self->mem + 3 * PAGE_SIZE));
+	EXPECT_TRUE(page_dirty(self->mem + 3 * PAGE_SIZE));
 	CHECK();
 }
 
 /* Pages that user space supplies */
-static int uffd_open(u8 *mem, size_t size, u64 mode, u64 features)
+/* The page of the next fault, 0 if there is none */
+static u64 uffd_fault(int fd)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)mem, size }, .mode = mode,
-	};
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		return -1;
-	if (!ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg))
-		return fd;
-	close(fd);
-	return -1;
-}
-
-static u64 uffd_wait(int fd)
-{
-	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
 	struct uffd_msg msg;
 
-	if (poll(&poll_fd, 1, 5000) != 1 ||
+	if (!uffd_wait(fd, 5000) ||
 	    read(fd, &msg, sizeof(msg)) != sizeof(msg) ||
 	    msg.event != UFFD_EVENT_PAGEFAULT)
 		return 0;
@@ -876,16 +760,15 @@ TEST_F(memory, userfaultfd_supplies_pages)
 
 	ASSERT_NE(NULL, page);
 	*(u64 *)page = VALUE;
-	fd = uffd_open(self->mem, self->pages * PAGE_SIZE,
+	fd = uffd_open(self->mem, self->pages,
 		       UFFDIO_REGISTER_MODE_MISSING, 0);
 	if (fd < 0)
 		SKIP(return, "needs: userfaultfd");
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	ASSERT_EQ(0, guest_thread_start(&thread, self->vp, guest_read,
 					GUEST_ARGS(.rdi = TEST_GPA +
 							  5 * PAGE_SIZE)));
-	EXPECT_EQ((uintptr_t)self->mem + 5 * PAGE_SIZE, uffd_wait(fd));
+	EXPECT_EQ((uintptr_t)self->mem + 5 * PAGE_SIZE, uffd_fault(fd));
 	EXPECT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
 	guest_thread_join(&thread);
 	EXPECT_EQ(HVMSG_X64_HALT, thread.ret);
@@ -904,12 +787,11 @@ TEST_F(memory, userfaultfd_protects_from_writes)
 	struct guest_thread thread;
 	int fd;
 
-	fd = uffd_open(self->mem, self->pages * PAGE_SIZE,
+	fd = uffd_open(self->mem, self->pages,
 		       UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_PAGEFAULT_FLAG_WP);
 	if (fd < 0)
 		SKIP(return, "needs: write protection of userfaultfd");
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
@@ -919,7 +801,7 @@ TEST_F(memory, userfaultfd_protects_from_writes)
 					GUEST_ARGS(.rdi = TEST_GPA +
 							  7 * PAGE_SIZE,
 						   .rsi = VALUE)));
-	EXPECT_EQ((uintptr_t)self->mem + 7 * PAGE_SIZE, uffd_wait(fd));
+	EXPECT_EQ((uintptr_t)self->mem + 7 * PAGE_SIZE, uffd_fault(fd));
 	EXPECT_EQ(8, *quad(self->mem, 7));
 	protect.mode = 0;
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
@@ -946,17 +828,16 @@ TEST_F(memory, signal_ends_the_wait_for_a_page)
 	void *ret;
 	int fd, i;
 
-	fd = uffd_open(self->mem, self->pages * PAGE_SIZE,
+	fd = uffd_open(self->mem, self->pages,
 		       UFFDIO_REGISTER_MODE_MISSING, 0);
 	if (fd < 0)
 		SKIP(return, "needs: userfaultfd");
 	sigaction(SIGUSR1, &action, NULL);
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
 				   GUEST_ARGS(.rdi = TEST_GPA)));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_interrupted, self->vp));
-	ASSERT_EQ((uintptr_t)self->mem, uffd_wait(fd));
+	ASSERT_EQ((uintptr_t)self->mem, uffd_fault(fd));
 	for (i = 0; i < 50 && pthread_tryjoin_np(thread, &ret); i++) {
 		pthread_kill(thread, SIGUSR1);
 		usleep(20000);
@@ -984,15 +865,14 @@ TEST_F(memory, unmap_does_not_wait_for_a_page)
 	ASSERT_NE(NULL, other);
 	*(u64 *)page = 1;
 	*(u64 *)other = VALUE;
-	fd = uffd_open(self->mem, self->pages * PAGE_SIZE,
+	fd = uffd_open(self->mem, self->pages,
 		       UFFDIO_REGISTER_MODE_MISSING, 0);
 	if (fd < 0)
 		SKIP(return, "needs: userfaultfd");
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	ASSERT_EQ(0, guest_thread_start(&thread, self->vp, guest_read,
 					GUEST_ARGS(.rdi = TEST_GPA)));
-	ASSERT_EQ((uintptr_t)self->mem, uffd_wait(fd));
+	ASSERT_EQ((uintptr_t)self->mem, uffd_fault(fd));
 	/* Another region takes its place before the page arrives */
 	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
 	test_slat_empty(&self->pt, TEST_GFN, self->pages);
@@ -1013,8 +893,7 @@ TEST_F(memory, discarding_deposits_the_reserve)
 	struct oracle_pool before, after;
 	struct oracle_slat entry;
 
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	ASSERT_EQ(0, oracle_pool(self->pt.id, &before));
@@ -1048,18 +927,17 @@ TEST_F(memory, tracepoints_tell_what_happens)
 	int fd;
 
 	mount("nodev", "/sys/kernel/tracing", "tracefs", 0, NULL);
-	if (!write_text("/sys/kernel/tracing/events/mshv/enable", "1"))
+	if (!write_file("/sys/kernel/tracing/events/mshv/enable", "1"))
 		SKIP(return, "needs: tracefs at /sys/kernel/tracing");
-	write_text("/sys/kernel/tracing/trace", "");
+	write_file("/sys/kernel/tracing/trace", "");
 
-	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE,
-		 MEM_RWX);
+	map_all();
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 3 * PAGE_SIZE,
 		   .rsi = 1);
 	ASSERT_EQ(0, madvise(self->mem, PAGE_SIZE * self->pages, MADV_DONTNEED));
 	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
 
-	write_text("/sys/kernel/tracing/events/mshv/enable", "0");
+	write_file("/sys/kernel/tracing/events/mshv/enable", "0");
 	fd = open("/sys/kernel/tracing/trace", O_RDONLY);
 	ASSERT_LE(0, fd);
 	while (length < (ssize_t)sizeof(text) - 1 &&
@@ -1070,67 +948,6 @@ TEST_F(memory, tracepoints_tell_what_happens)
 		found += !!strstr(text, events[i]);
 	EXPECT_EQ(ARRAY_SIZE(events), found);
 	EXPECT_TRUE(!!strstr(text, "gfn=0x10003 access=write ret=0"));
-}
-
-/* What memory costs that is not used */
-FIXTURE(cost)
-{
-	struct mshv_pt pt;
-	u8 *mem;
-	size_t size;
-};
-
-FIXTURE_VARIANT(cost)
-{
-	size_t size;
-	u64 create, destroy;
-};
-
-FIXTURE_VARIANT_ADD(cost, gib) {
-	.size = BIG_SIZE, .create = 3, .destroy = 2,
-};
-
-FIXTURE_VARIANT_ADD(cost, tib) {
-	.size = 1024 * BIG_SIZE, .create = 1031, .destroy = 2048,
-};
-
-FIXTURE_SETUP(cost)
-{
-	require_mshv();
-	mshv_pt_init(&self->pt);
-	require_oracle();
-	require_feature(FEATURE_FAST_NO_ACCESS);
-	self->mem = mmap(NULL, variant->size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->mem);
-	ASSERT_EQ(0, mshv_pt_active(&self->pt));
-}
-
-FIXTURE_TEARDOWN(cost)
-{
-	mshv_pt_close(&self->pt);
-	munmap(self->mem, variant->size);
-}
-
-TEST_F(cost, of_untouched_memory)
-{
-	struct oracle_counter map, unmap;
-
-	ASSERT_EQ(0, oracle_reset());
-	test_map(&self->pt, 1ULL << 24, self->mem, variant->size, MEM_RWX);
-	ASSERT_EQ(0, oracle_counter(HVCALL_MAP_GPA_PAGES, &map));
-	EXPECT_GE(variant->create + map.failures, map.calls);
-
-	ASSERT_EQ(0, oracle_reset());
-	ASSERT_EQ(0, madvise(self->mem, variant->size, MADV_DONTNEED));
-	ASSERT_EQ(0, oracle_counter(HVCALL_MAP_GPA_PAGES, &map));
-	ASSERT_EQ(0, oracle_counter(HVCALL_UNMAP_GPA_PAGES, &unmap));
-	EXPECT_EQ(0, map.calls);
-	EXPECT_EQ(0, unmap.calls);
-
-	test_unmap(&self->pt, 1ULL << 24, self->mem, variant->size);
-	ASSERT_EQ(0, oracle_counter(HVCALL_UNMAP_GPA_PAGES, &unmap));
-	EXPECT_GE(variant->destroy, unmap.calls);
 }
 
 TEST_HARNESS_MAIN

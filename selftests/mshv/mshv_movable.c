@@ -6,14 +6,12 @@
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/swap.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -21,28 +19,11 @@
 #include "../kselftest_harness.h"
 #include "mshv_util.h"
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ	22
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE		25
-#endif
-
-#define KPF_DIRTY		4
-#define SLAT_RX			(SLAT_READ | SLAT_EXEC)
-#define SLAT_RWX		(SLAT_RX | SLAT_WRITE)
-#define VALUE			0x1122334455667788ULL
-#define GIB			(1ULL << 30)
 #define MAX_ENTRIES		4096
 
 /*
  * What is where
  */
-
-static u64 *quad(u8 *mem, size_t page)
-{
-	return (u64 *)(mem + page * PAGE_SIZE);
-}
 
 /* Pages that are not as guest_fill leaves them */
 static size_t mismatches(u8 *mem, size_t pages, u64 seed)
@@ -52,21 +33,6 @@ static size_t mismatches(u8 *mem, size_t pages, u64 seed)
 	for (i = 0; i < pages; i++)
 		wrong += READ_ONCE(*quad(mem, i)) != seed + i;
 	return wrong;
-}
-
-/* Pages of the range that are present, the zero page is one of them */
-static long resident(const u8 *mem, size_t pages)
-{
-	u8 *vec = malloc(pages);
-	long count = 0;
-	size_t i;
-
-	if (!vec || mincore((void *)mem, pages * PAGE_SIZE, vec))
-		count = -1;
-	for (i = 0; count >= 0 && i < pages; i++)
-		count += vec[i] & 1;
-	free(vec);
-	return count;
 }
 
 /*
@@ -97,38 +63,6 @@ static long smaps(const u8 *mem, size_t pages, const char *field)
 	return kib * 1024 / PAGE_SIZE;
 }
 
-static bool is_dirty(const void *addr)
-{
-	int fd = open("/proc/kpageflags", O_RDONLY);
-	u64 flags = 0;
-	bool ok;
-
-	ok = fd >= 0 && pread(fd, &flags, sizeof(flags),
-			      page_pfn(addr) * sizeof(flags)) == sizeof(flags);
-	if (fd >= 0)
-		close(fd);
-	return ok && flags & 1ULL << KPF_DIRTY;
-}
-
-/* Does the SLAT give the guest any access to the GFN? No, without an oracle */
-static bool accessible(struct mshv_pt *pt, u64 gfn)
-{
-	struct oracle_slat entry;
-
-	return !oracle_slat(pt->id, gfn, &entry) &&
-	       !(entry.flags & SLAT_NO_ACCESS);
-}
-
-static long accessible_pages(struct mshv_pt *pt, u64 gfn, size_t pages)
-{
-	long count = 0;
-	size_t i;
-
-	for (i = 0; i < pages; i++)
-		count += accessible(pt, gfn + i);
-	return count;
-}
-
 /* Can the guest reach the page, at whatever GFN? No, without an oracle */
 static bool reachable(struct mshv_pt *pt, u64 pfn)
 {
@@ -155,27 +89,6 @@ static unsigned int entry_size(struct mshv_pt *pt, u64 gfn)
 
 	oracle_slat(pt->id, gfn, &entry);
 	return SLAT_SIZE(entry.flags);
-}
-
-static struct oracle_counter map_counter(void)
-{
-	struct oracle_counter counter = {};
-
-	oracle_counter(HVCALL_MAP_GPA_PAGES, &counter);
-	return counter;
-}
-
-static u64 map_calls(void)
-{
-	return map_counter().calls;
-}
-
-static u64 unmap_calls(void)
-{
-	struct oracle_counter counter = {};
-
-	oracle_counter(HVCALL_UNMAP_GPA_PAGES, &counter);
-	return counter.calls;
 }
 
 /*
@@ -219,33 +132,6 @@ static long check_mirror(struct mshv_vp *vp, u64 gfn, u8 *mem, size_t pages,
 	return wrong;
 }
 
-/* Do regions of RAM have their pages pinned? Found out by what it costs */
-static const char *why_not_movable(void)
-{
-	const size_t pages = 2 * HUGE_PAGES;
-	const char *why = "no region could be created";
-	struct mshv_pt pt;
-	u8 *mem;
-
-	mem = mshv_alloc(BACKING_ANON, pages * PAGE_SIZE);
-	if (mem && !mshv_pt_active(&pt)) {
-		if (!mshv_map(&pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX))
-			why = resident(mem, pages) ?
-			      "regions are pinned (needs patch 5/7)" : NULL;
-		mshv_pt_close(&pt);
-	}
-	mshv_free(mem, pages * PAGE_SIZE);
-	return why;
-}
-
-#define require_movable() do { \
-	const char *_why = why_not_movable(); \
-	if (_why && getenv("MSHV_TEST_STRICT")) \
-		ASSERT_STREQ("", _why); \
-	if (_why) \
-		SKIP(return, "%s", _why); \
-} while (0)
-
 static bool read_text(const char *name, char *text, size_t size)
 {
 	int fd = open(name, O_RDONLY);
@@ -257,17 +143,6 @@ static bool read_text(const char *name, char *text, size_t size)
 	}
 	text[n < 0 ? 0 : n] = 0;
 	return n > 0;
-}
-
-static bool write_text(const char *name, const char *text)
-{
-	int fd = open(name, O_WRONLY);
-	bool ok;
-
-	ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	if (fd >= 0)
-		close(fd);
-	return ok;
 }
 
 static u64 now_ms(void)
@@ -346,7 +221,7 @@ FIXTURE_SETUP(movable)
 {
 	require_mshv();
 	mshv_pt_init(&self->pt);
-	require_movable();
+	require_feature(FEATURE_MOVABLE);
 	self->kmsg = kmsg_open();
 	self->pages = 2 * HUGE_PAGES;
 	self->mem = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
@@ -366,7 +241,7 @@ FIXTURE_TEARDOWN(movable)
 		if (strncmp(self->swap, "/dev/", 5))
 			unlink(self->swap);
 		else
-			write_text("/sys/block/zram0/reset", "1");
+			write_file("/sys/block/zram0/reset", "1");
 	}
 	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
 }
@@ -513,7 +388,7 @@ TEST_F(movable, populated_pages_cost_no_intercept)
 	create_region(MEM_RWX);
 	EXPECT_EQ(ARRAY_SIZE(populated),
 		  accessible_pages(&self->pt, TEST_GFN, self->pages));
-	calls = map_calls();
+	calls = map_counter().calls;
 	for (i = 0; i < ARRAY_SIZE(populated); i++) {
 		test_guest_result(VALUE + i, self->vp, guest_read,
 				  .rdi = GPA(populated[i]));
@@ -521,7 +396,7 @@ TEST_F(movable, populated_pages_cost_no_intercept)
 			   .rsi = i);
 		EXPECT_EQ(i, *quad(self->mem, populated[i]));
 	}
-	EXPECT_EQ(calls, map_calls());
+	EXPECT_EQ(calls, map_counter().calls);
 	EXPECT_EQ(before, rss(self));
 	CHECK(SLAT_RWX);
 }
@@ -555,7 +430,7 @@ TEST_F(movable, touching_in_order_takes_few_intercepts)
 	create_region(MEM_RWX);
 	ASSERT_EQ(0, oracle_reset());
 	guest_fills(1);
-	calls = map_calls();
+	calls = map_counter().calls;
 	EXPECT_GE(20, calls);
 	EXPECT_GE(20, oracle_messages(HVMSG_GPA_INTERCEPT));
 	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
@@ -1098,7 +973,7 @@ TEST_F(movable, compaction_under_running_vps)
 				     MADV_DONTNEED));
 	}
 	for (round = 0; round < 5; round++) {
-		ASSERT_TRUE(write_text("/proc/sys/vm/compact_memory", "1"));
+		ASSERT_TRUE(write_file("/proc/sys/vm/compact_memory", "1"));
 		for (i = 1025; i < self->pages; i += 66)
 			test_guest_result(i + 1, self->vp, guest_read,
 					  .rdi = GPA(i));
@@ -1200,7 +1075,7 @@ static bool have_swap(FIXTURE_DATA(movable) *self)
 			return true;
 	}
 
-	if (write_text("/sys/block/zram0/disksize", "8M")) {
+	if (write_file("/sys/block/zram0/disksize", "8M")) {
 		snprintf(self->swap, sizeof(self->swap), "/dev/zram0");
 		fd = open(self->swap, O_RDWR | O_CLOEXEC);
 	} else {
@@ -1229,7 +1104,7 @@ TEST_F(movable, what_the_guest_wrote_to_clean_pages_is_not_lost)
 	create_region(MEM_RWX);
 	guest_fills(VALUE);
 	for (i = 0; i < self->pages; i++) {
-		ASSERT_TRUE(is_dirty(quad(self->mem, i)));
+		ASSERT_TRUE(page_dirty(quad(self->mem, i)));
 	}
 	EXPECT_EQ(0, madvise(self->mem, BYTES, MADV_PAGEOUT));
 	if (swap && oracle_present()) {
@@ -1317,9 +1192,9 @@ TEST_F(movable, merged_pages_part_when_the_guest_writes)
 		test_guest(self->vp, guest_write, .rdi = GPA(i), .rsi = VALUE);
 	}
 	ASSERT_EQ(0, madvise(self->mem, 16 * PAGE_SIZE, MADV_MERGEABLE));
-	write_text(KSM "pages_to_scan", "10000");
-	write_text(KSM "sleep_millisecs", "1");
-	write_text(KSM "run", "1");
+	write_file(KSM "pages_to_scan", "10000");
+	write_file(KSM "sleep_millisecs", "1");
+	write_file(KSM "run", "1");
 	merged = false;
 	for (i = 0; i < 1000 && !merged; i++) {
 		usleep(10000);
@@ -1327,9 +1202,9 @@ TEST_F(movable, merged_pages_part_when_the_guest_writes)
 			 page_pfn(quad(self->mem, 3)) ==
 			 page_pfn(quad(self->mem, 4));
 	}
-	write_text(KSM "run", run);
-	write_text(KSM "pages_to_scan", scan);
-	write_text(KSM "sleep_millisecs", pause);
+	write_file(KSM "run", run);
+	write_file(KSM "pages_to_scan", scan);
+	write_file(KSM "sleep_millisecs", pause);
 	if (!merged)
 		SKIP(return, "needs: KSM that merges within 10 s");
 
@@ -1513,29 +1388,6 @@ TEST_F_TIMEOUT(movable, killed_vmm_leaves_nothing, 120)
 /*
  * Pages that user space supplies
  */
-
-static int uffd_open(u8 *mem, size_t pages, u64 mode, u64 features)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)mem, pages * PAGE_SIZE }, .mode = mode,
-	};
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		return -1;
-	if (!ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg))
-		return fd;
-	close(fd);
-	return -1;
-}
-
-static bool uffd_wait(int fd, int msec)
-{
-	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
-
-	return poll(&poll_fd, 1, msec) == 1;
-}
 
 /* The thread that supplies them, or lifts the protection from them */
 struct pager {
@@ -1815,7 +1667,7 @@ FIXTURE_SETUP(odd)
 {
 	require_mshv();
 	mshv_pt_init(&self->pt);
-	require_movable();
+	require_feature(FEATURE_MOVABLE);
 	/* Aligned to 2 MiB in any case */
 	self->area = mshv_alloc(BACKING_THP, 4 * HUGE_SIZE);
 	if (!self->area)
@@ -1958,7 +1810,7 @@ FIXTURE_SETUP(failing)
 	mshv_pt_init(&self->pt);
 	require_oracle();
 	require_pagemap();
-	require_movable();
+	require_feature(FEATURE_MOVABLE);
 	self->kmsg = kmsg_open();
 	self->pages = 2 * HUGE_PAGES;
 	self->mem = mshv_alloc(BACKING_ANON, BYTES);
@@ -2110,7 +1962,7 @@ FIXTURE_SETUP(untouched)
 {
 	require_mshv();
 	mshv_pt_init(&self->pt);
-	require_movable();
+	require_feature(FEATURE_MOVABLE);
 	require_feature(FEATURE_FAST_NO_ACCESS);
 	self->mem = mmap(NULL, variant->size, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -2140,12 +1992,12 @@ TEST_F(untouched, costs_hardly_any_hypercalls)
 	ASSERT_EQ(0, madvise(self->mem + 5 * PAGE_SIZE, PAGE_SIZE,
 			     MADV_DONTNEED));
 	ASSERT_EQ(0, mprotect(self->mem, variant->size, PROT_READ));
-	EXPECT_EQ(0, map_calls());
-	EXPECT_EQ(0, unmap_calls());
+	EXPECT_EQ(0, map_counter().calls);
+	EXPECT_EQ(0, unmap_counter().calls);
 
 	test_unmap(&self->pt, gfn, self->mem, variant->size);
-	EXPECT_EQ(0, map_calls());
-	EXPECT_GE(variant->unmap, unmap_calls());
+	EXPECT_EQ(0, map_counter().calls);
+	EXPECT_GE(variant->unmap, unmap_counter().calls);
 	test_slat_empty(&self->pt, gfn, variant->size / PAGE_SIZE);
 }
 

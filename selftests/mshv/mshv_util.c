@@ -4,16 +4,23 @@
  */
 #include <assert.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "mshv_util.h"
+
+/* Bit of /proc/kpageflags */
+#define KPF_DIRTY	4
 
 static void __printf(1, 2) say(const char *fmt, ...);
 
@@ -618,9 +625,9 @@ bool wait_for_change(const u64 *value, u64 old, int msec)
  * Memory of the VMM
  */
 
-static bool write_file(const char *path, const char *text)
+bool write_file(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY);
+	int fd = open(path, O_WRONLY | O_TRUNC);
 	bool ok;
 
 	if (fd < 0)
@@ -780,6 +787,33 @@ long pin_balance(void)
 	return acquired - released;
 }
 
+long resident(const u8 *mem, size_t pages)
+{
+	u8 *vec = malloc(pages);
+	long count = 0;
+	size_t i;
+
+	if (!vec || mincore((void *)mem, pages * PAGE_SIZE, vec))
+		count = -1;
+	for (i = 0; count >= 0 && i < pages; i++)
+		count += vec[i] & 1;
+	free(vec);
+	return count;
+}
+
+bool page_dirty(const void *addr)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	u64 flags = 0;
+	bool ok;
+
+	ok = fd >= 0 && pread(fd, &flags, sizeof(flags),
+			      page_pfn(addr) * sizeof(flags)) == sizeof(flags);
+	if (fd >= 0)
+		close(fd);
+	return ok && flags & 1ULL << KPF_DIRTY;
+}
+
 long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 		u64 pages, u32 perms, bool all)
 {
@@ -824,6 +858,67 @@ long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 	}
 
 	return wrong;
+}
+
+bool accessible(struct mshv_pt *pt, u64 gfn)
+{
+	struct oracle_slat entry;
+
+	return !oracle_slat(pt->id, gfn, &entry) &&
+	       !(entry.flags & SLAT_NO_ACCESS);
+}
+
+long accessible_pages(struct mshv_pt *pt, u64 gfn, size_t pages)
+{
+	long count = 0;
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		count += accessible(pt, gfn + i);
+	return count;
+}
+
+struct oracle_counter map_counter(void)
+{
+	struct oracle_counter counter = {};
+
+	oracle_counter(HVCALL_MAP_GPA_PAGES, &counter);
+	return counter;
+}
+
+struct oracle_counter unmap_counter(void)
+{
+	struct oracle_counter counter = {};
+
+	oracle_counter(HVCALL_UNMAP_GPA_PAGES, &counter);
+	return counter;
+}
+
+/*
+ * Pages that user space supplies
+ */
+
+int uffd_open(u8 *mem, size_t pages, u64 mode, u64 features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)mem, pages * PAGE_SIZE }, .mode = mode,
+	};
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return -1;
+	if (!ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+bool uffd_wait(int fd, int msec)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+
+	return poll(&poll_fd, 1, msec) == 1;
 }
 
 /*
@@ -874,60 +969,41 @@ static bool has_encrypted(void)
 	return has;
 }
 
-static bool has_pinned(void)
+/* Is @has true of a region of two pages, which the VMM has touched or not? */
+static bool probe_region(bool touch,
+			 bool (*has)(struct mshv_pt *pt, u8 *addr))
 {
 	struct mshv_pt pt;
-	bool has = false;
-	u8 resident = 0;
-	void *addr;
-
-	addr = mshv_alloc(BACKING_ANON, PAGE_SIZE);
-	if (addr && !mshv_pt_active(&pt)) {
-		has = !mshv_map(&pt, TEST_GFN, addr, PAGE_SIZE, MEM_RW) &&
-		      !mincore(addr, PAGE_SIZE, &resident) && resident & 1;
-		mshv_pt_close(&pt);
-	}
-	mshv_free(addr, PAGE_SIZE);
-	return has;
-}
-
-static bool has_populated(void)
-{
-	struct oracle_slat entry;
-	struct mshv_pt pt;
-	bool has = false;
+	bool result = false;
 	u8 *addr;
-
-	addr = mshv_alloc(BACKING_ANON, PAGE_SIZE);
-	if (addr && !mshv_pt_active(&pt)) {
-		*addr = 1;
-		has = !mshv_map(&pt, TEST_GFN, addr, PAGE_SIZE, MEM_RW) &&
-		      !oracle_slat(pt.id, TEST_GFN, &entry) &&
-		      entry.flags & SLAT_READ;
-		mshv_pt_close(&pt);
-	}
-	mshv_free(addr, PAGE_SIZE);
-	return has;
-}
-
-static bool has_fast_no_access(void)
-{
-	struct oracle_counter counter;
-	struct mshv_pt pt;
-	bool has = false;
-	void *addr;
 
 	addr = mshv_alloc(BACKING_ANON, 2 * PAGE_SIZE);
 	if (addr && !mshv_pt_active(&pt)) {
-		has = !mshv_map(&pt, TEST_GFN, addr, 2 * PAGE_SIZE, MEM_RW) &&
-		      !oracle_reset() &&
-		      !madvise(addr, 2 * PAGE_SIZE, MADV_DONTNEED) &&
-		      !oracle_counter(HVCALL_MAP_GPA_PAGES, &counter) &&
-		      !counter.calls;
+		if (touch)
+			*addr = 1;
+		result = !mshv_map(&pt, TEST_GFN, addr, 2 * PAGE_SIZE, MEM_RW) &&
+			 has(&pt, addr);
 		mshv_pt_close(&pt);
 	}
 	mshv_free(addr, 2 * PAGE_SIZE);
-	return has;
+	return result;
+}
+
+static bool has_pinned(struct mshv_pt *pt, u8 *addr)
+{
+	return resident(addr, 2) > 0;
+}
+
+static bool has_populated(struct mshv_pt *pt, u8 *addr)
+{
+	return accessible(pt, TEST_GFN);
+}
+
+static bool has_fast_no_access(struct mshv_pt *pt, u8 *addr)
+{
+	return !oracle_reset() &&
+	       !madvise(addr, 2 * PAGE_SIZE, MADV_DONTNEED) &&
+	       !map_counter().calls;
 }
 
 const char *mshv_missing(enum mshv_feature feature)
@@ -948,25 +1024,25 @@ const char *mshv_missing(enum mshv_feature feature)
 			return "needs: the test-only isolation type SNP of the kernel";
 		break;
 	case FEATURE_PINNED:
-		if (!has_pinned())
+		if (!probe_region(false, has_pinned))
 			return "needs: a kernel that pins guest memory, as before patch 5/7";
 		break;
 	case FEATURE_MOVABLE:
-		if (has_pinned())
+		if (probe_region(false, has_pinned))
 			return "needs: movable regions, patch 5/7";
 		break;
 	case FEATURE_POPULATED:
 		if (!oracle_present())
 			return "needs: the oracle of the nested root VM";
-		if (!has_populated())
+		if (!probe_region(true, has_populated))
 			return "needs: populated pages mapped at creation, patch 6/7";
 		break;
 	case FEATURE_FAST_NO_ACCESS:
-		if (has_pinned())
+		if (probe_region(false, has_pinned))
 			return "needs: movable regions, patch 5/7";
 		if (!oracle_present())
 			return "needs: the oracle of the nested root VM";
-		if (!has_fast_no_access())
+		if (!probe_region(false, has_fast_no_access))
 			return "needs: the fast path for no-access, patch 7/7";
 		break;
 	}

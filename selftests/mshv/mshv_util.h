@@ -23,6 +23,20 @@
 #define HUGE_SIZE	(2UL << 20)
 #define HUGE_PAGES	(HUGE_SIZE >> PAGE_SHIFT)
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+#define GIB		(1ULL << 30)
+/* What a test writes when any value will do */
+#define VALUE		0x1122334455667788ULL
+
+#define SLAT_RX		(SLAT_READ | SLAT_EXEC)
+#define SLAT_RWX	(SLAT_RX | SLAT_WRITE)
+
 #define MEM_W		BIT(MSHV_SET_MEM_BIT_WRITABLE)
 #define MEM_X		BIT(MSHV_SET_MEM_BIT_EXECUTABLE)
 #define MEM_RW		MEM_W
@@ -175,6 +189,18 @@ bool hugetlb_reserve(unsigned int pages);
 /* PFN of a page present at @addr, 0 if there is none or it cannot be seen */
 u64 page_pfn(const void *addr);
 bool pagemap_usable(void);
+/* Pages of the range that are present, the zero page is one of them; -1 */
+long resident(const u8 *mem, size_t pages);
+/* Is the page's folio marked dirty? */
+bool page_dirty(const void *addr);
+/* The quadword of a page that guest_fill writes */
+static inline u64 *quad(u8 *mem, size_t page)
+{
+	return (u64 *)(mem + page * PAGE_SIZE);
+}
+
+/* Write a text to a file that exists, instead of what is in it */
+bool write_file(const char *path, const char *text);
 /* Pins acquired and not released, of the whole system; -errno */
 long pin_balance(void);
 
@@ -187,6 +213,18 @@ long pin_balance(void);
  */
 long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 		u64 pages, u32 perms, bool all);
+
+/* Does the SLAT give the guest any access to the GFN? No, without an oracle */
+bool accessible(struct mshv_pt *pt, u64 gfn);
+long accessible_pages(struct mshv_pt *pt, u64 gfn, size_t pages);
+/* Map (and no-access) and unmap hypercalls; zeroes without an oracle */
+struct oracle_counter map_counter(void);
+struct oracle_counter unmap_counter(void);
+
+/* A userfaultfd for the range; -1 if the system has no such thing */
+int uffd_open(u8 *mem, size_t pages, u64 mode, u64 features);
+/* Is there a fault within @msec? */
+bool uffd_wait(int fd, int msec);
 
 /* What the kernel under test does; found out by trying */
 enum mshv_feature {
