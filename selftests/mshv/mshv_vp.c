@@ -590,6 +590,121 @@ TEST_F(vp, xmm_registers_are_not_the_vmms)
 	EXPECT_EQ(mine, seen);
 }
 
+static int vp_state(struct mshv_vp *vp, unsigned long request, u8 type,
+		    void *buffer, u32 *size)
+{
+	struct mshv_get_set_vp_state args = {
+		.type = type, .buf_sz = *size, .buf_ptr = (u64)buffer,
+	};
+	int ret = ioctl(vp->fd, request, &args) ? -errno : 0;
+
+	*size = args.buf_sz;
+	return ret;
+}
+
+/* XSAVE area: FCW and MXCSR, then XMM registers from byte 160 on */
+#define XSAVE_MXCSR	24
+#define XSAVE_XMM(_n)	(160 + 16 * (_n))
+
+TEST_F(vp, xsave_state)
+{
+	struct hv_u128 *data = guest_page(&self->pt, GUEST_PAGE_DATA);
+	u32 size = PAGE_SIZE, mxcsr;
+	u64 quad[2], value;
+	unsigned int i;
+	u8 *area;
+
+	area = mshv_alloc(BACKING_ANON, 2 * PAGE_SIZE);
+	ASSERT_NE(NULL, area);
+	for (i = 0; i < 16; i++) {
+		data[i].low_part = 100 + i;
+		data[i].high_part = 200 + i;
+	}
+	test_guest(self->vp, guest_load_xmm, .rdi = DATA_GPA);
+	ASSERT_EQ(0, vp_state(self->vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
+			      area, &size));
+	EXPECT_EQ(PAGE_SIZE, size);
+	memcpy(&mxcsr, area + XSAVE_MXCSR, sizeof(mxcsr));
+	EXPECT_EQ(0x1f80, mxcsr);
+	for (i = 0; i < 16; i++) {
+		memcpy(quad, area + XSAVE_XMM(i), sizeof(quad));
+		EXPECT_EQ(100 + i, quad[0]);
+		EXPECT_EQ(200 + i, quad[1]);
+		quad[0] = ~(u64)i;
+		memcpy(area + XSAVE_XMM(i), quad, sizeof(quad));
+	}
+
+	/* What the VMM sets is what the guest has, and what it set not */
+	ASSERT_EQ(0, vp_state(self->vp, MSHV_SET_VP_STATE, MSHV_VP_STATE_XSAVE,
+			      area, &size));
+	memset(area, 0, PAGE_SIZE);
+	test_guest(self->vp, guest_store_xmm, .rdi = DATA_GPA);
+	for (i = 0; i < 16; i++) {
+		EXPECT_EQ(~(u64)i, data[i].low_part);
+		EXPECT_EQ(200 + i, data[i].high_part);
+	}
+
+	/* A state that no processor can have changes nothing */
+	size = PAGE_SIZE;
+	ASSERT_EQ(0, vp_state(self->vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
+			      area, &size));
+	mxcsr = 0x10000;
+	memcpy(area + XSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
+	memset(area + XSAVE_XMM(0), 0, 16);
+	EXPECT_EQ(-EINVAL, vp_state(self->vp, MSHV_SET_VP_STATE,
+				    MSHV_VP_STATE_XSAVE, area, &size));
+	test_guest(self->vp, guest_store_xmm, .rdi = DATA_GPA);
+	EXPECT_EQ(~0ULL, data[0].low_part);
+
+	/* The data goes through a pin that ends with the call */
+	require_pin_counters();
+	value = pin_balance();
+	size = PAGE_SIZE;
+	ASSERT_EQ(0, vp_state(self->vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
+			      area, &size));
+	EXPECT_EQ(value, pin_balance());
+	mshv_free(area, 2 * PAGE_SIZE);
+}
+
+TEST_F(vp, vp_state_arguments)
+{
+	u32 size = PAGE_SIZE, odd = PAGE_SIZE + 8, none = 0, i;
+	struct mshv_get_set_vp_state args = { .type = MSHV_VP_STATE_XSAVE };
+	u8 *area, *read_only;
+
+	area = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	read_only = mmap(NULL, PAGE_SIZE, PROT_READ,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(NULL, area);
+	ASSERT_NE(MAP_FAILED, read_only);
+
+#define test_err_state(_errno, _type, _buffer, _size) \
+	EXPECT_EQ(-(_errno), vp_state(self->vp, MSHV_GET_VP_STATE, _type, \
+				      _buffer, _size))
+	test_err_state(EINVAL, MSHV_VP_STATE_COUNT, area, &size);
+	test_err_state(EINVAL, MSHV_VP_STATE_XSAVE, area + 8, &size);
+	test_err_state(EINVAL, MSHV_VP_STATE_XSAVE, area, &odd);
+	test_err_state(EINVAL, MSHV_VP_STATE_XSAVE, area, &none);
+	test_err_state(EFAULT, MSHV_VP_STATE_XSAVE, NULL, &size);
+	test_err_state(EFAULT, MSHV_VP_STATE_XSAVE, read_only, &size);
+	/* The hypervisor's own limits */
+	for (i = 0; i < MSHV_VP_STATE_COUNT; i++)
+		if (i != MSHV_VP_STATE_XSAVE)
+			EXPECT_GT(0, vp_state(self->vp, MSHV_GET_VP_STATE, i,
+					      area, &size));
+#undef test_err_state
+
+	args.rsvd[1] = 1;
+	args.buf_sz = PAGE_SIZE;
+	args.buf_ptr = (u64)area;
+	EXPECT_EQ(-1, ioctl(self->vp->fd, MSHV_GET_VP_STATE, &args));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, ioctl(self->vp->fd, MSHV_GET_VP_STATE, NULL));
+	EXPECT_EQ(EFAULT, errno);
+	munmap(read_only, PAGE_SIZE);
+	mshv_free(area, PAGE_SIZE);
+}
+
 TEST_F(vp, xcr0)
 {
 	/* CPUID 1, ECX: XSAVE */
