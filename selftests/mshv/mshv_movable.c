@@ -974,7 +974,7 @@ TEST_F(movable, compaction_under_running_vps)
 	}
 	for (round = 0; round < 5; round++) {
 		ASSERT_TRUE(write_file("/proc/sys/vm/compact_memory", "1"));
-		for (i = 1025; i < self->pages; i += 66)
+		for (i = 1025; i < self->pages; i += 514)
 			test_guest_result(i + 1, self->vp, guest_read,
 					  .rdi = GPA(i));
 		EXPECT_TRUE(is_counting(self->mem, 30));
