@@ -280,6 +280,42 @@ TEST_F(partition, unknown_ioctl_is_enotty)
 	EXPECT_EQ(ENOTTY, errno);
 }
 
+/* The hypervisor takes some pages and not the others */
+TEST_F(partition, failed_deposit_leaves_the_hypervisor_what_it_took)
+{
+	struct oracle_pool before, after;
+	const size_t pages = 8192;
+	u64 i, state, owner;
+	u8 *mem;
+
+	require_pagemap();
+	/* Came with the fix, and does no damage without it */
+	require_feature(FEATURE_UNMAP_BATCH);
+	mem = mshv_alloc(BACKING_ANON, pages * PAGE_SIZE);
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, oracle_pool(self->pt.id, &before));
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+				   HV_STATUS_INSUFFICIENT_MEMORY, 0, 0));
+	ASSERT_EQ(0, oracle_inject(HVCALL_DEPOSIT_MEMORY, 1,
+				   HV_STATUS_OPERATION_DENIED, 3, 0));
+	test_err_map(EIO, &self->pt, TEST_GFN, mem, PAGE_SIZE, MEM_RW);
+	EXPECT_EQ(1, oracle_injected(HVCALL_DEPOSIT_MEMORY));
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	oracle_inject_cancel(HVCALL_DEPOSIT_MEMORY);
+	ASSERT_EQ(0, oracle_pool(self->pt.id, &after));
+	EXPECT_EQ(before.deposited + 3, after.deposited);
+
+	/* Nobody else gets them */
+	for (i = 0; i < pages; i++) {
+		*quad(mem, i) = i;
+		ASSERT_EQ(0, oracle_page(page_pfn(quad(mem, i)) * PAGE_SIZE,
+					 &state, &owner));
+		ASSERT_EQ(ORACLE_PAGE_ROOT, state);
+	}
+	test_map(&self->pt, TEST_GFN, mem, PAGE_SIZE, MEM_RW);
+	mshv_free(mem, pages * PAGE_SIZE);
+}
+
 TEST_F(partition, initialize_again_is_harmless)
 {
 	EXPECT_EQ(0, mshv_initialize_partition(self->pt.fd));

@@ -869,6 +869,69 @@ TEST_F(permissions, are_enforced)
 #define FAIL_PAGES	1100UL
 #define FAIL_SIZE	(FAIL_PAGES * PAGE_SIZE)
 
+/* What it costs to unmap 32 MiB that are mapped with 4K entries */
+#define COST_PAGES	(16 * HUGE_PAGES)
+
+FIXTURE(unmap_cost)
+{
+	struct mshv_pt pt;
+	u8 *mem;
+};
+
+FIXTURE_VARIANT(unmap_cost)
+{
+	u64 gfn;
+	unsigned int calls;
+	unsigned int reps;
+};
+
+FIXTURE_VARIANT_ADD(unmap_cost, aligned) {
+	.gfn = TEST_GFN,
+	.calls = 1,
+	.reps = 16,
+};
+
+/* Head, middle and tail */
+FIXTURE_VARIANT_ADD(unmap_cost, not_aligned) {
+	.gfn = TEST_GFN + 1,
+	.calls = 3,
+	.reps = 511 + 15 + 1,
+};
+
+FIXTURE_SETUP(unmap_cost)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_feature(FEATURE_UNMAP_BATCH);
+	self->mem = mshv_alloc(BACKING_ANON, COST_PAGES * PAGE_SIZE);
+	ASSERT_NE(NULL, self->mem);
+	fill(self->mem, COST_PAGES, 0);
+	test_pt_setup(&self->pt, 1);
+}
+
+FIXTURE_TEARDOWN(unmap_cost)
+{
+	mshv_pt_close(&self->pt);
+	mshv_free(self->mem, COST_PAGES * PAGE_SIZE);
+}
+
+TEST_F(unmap_cost, is_a_hypercall_for_each_size_of_unit)
+{
+	const u64 size = COST_PAGES * PAGE_SIZE;
+	struct oracle_counter counter;
+
+	if (oracle_option(ORACLE_LARGE_OVER_4K, ORACLE_OPTION_QUERY))
+		SKIP(return, "needs: large units over 4K entries");
+	test_map(&self->pt, variant->gfn, self->mem, size, MEM_RW);
+	ASSERT_EQ(0, oracle_reset());
+	test_unmap(&self->pt, variant->gfn, self->mem, size);
+	counter = unmap_counter();
+	EXPECT_EQ(variant->calls, counter.calls);
+	EXPECT_EQ(variant->reps, counter.reps);
+	EXPECT_EQ(0, counter.failures);
+	test_slat_empty(&self->pt, variant->gfn, COST_PAGES);
+}
+
 FIXTURE(failing)
 {
 	struct mshv_pt pt;

@@ -958,6 +958,25 @@ static bool has_region_errors(void)
 	return has;
 }
 
+static bool has_unmap_batch(void)
+{
+	const size_t size = 4 * HUGE_SIZE;
+	struct oracle_counter counter = {};
+	struct mshv_pt pt;
+	void *addr;
+
+	addr = mshv_alloc(BACKING_ANON, size);
+	if (addr && !mshv_pt_active(&pt)) {
+		if (!mshv_map(&pt, TEST_GFN, addr, size, MEM_RW) &&
+		    !oracle_reset() && !mshv_unmap(&pt, TEST_GFN, addr, size))
+			counter = unmap_counter();
+		mshv_pt_close(&pt);
+	}
+	mshv_free(addr, size);
+	/* It goes on with 4K units where the hypervisor refuses a large one */
+	return counter.calls == 1 || counter.failures;
+}
+
 static bool has_encrypted(void)
 {
 	struct mshv_pt pt;
@@ -1018,6 +1037,12 @@ const char *mshv_missing(enum mshv_feature feature)
 			return "needs: the oracle of the nested root VM";
 		if (!has_region_errors())
 			return "needs: a kernel that reports failed region hypercalls";
+		break;
+	case FEATURE_UNMAP_BATCH:
+		if (!oracle_present())
+			return "needs: the oracle of the nested root VM";
+		if (!has_unmap_batch())
+			return "needs: batched unmap, patch 3/7";
 		break;
 	case FEATURE_ENCRYPTED:
 		if (!has_encrypted())

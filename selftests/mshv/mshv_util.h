@@ -232,6 +232,8 @@ enum mshv_feature {
 	FEATURE_GFN_LIMITS,
 	/* a failed hypercall for a region is an error of the ioctl */
 	FEATURE_REGION_ERRORS,
+	/* a region of several large pages is unmapped by one hypercall */
+	FEATURE_UNMAP_BATCH,
 	/* encrypted partitions can be created (test-only kernel patch) */
 	FEATURE_ENCRYPTED,
 	/* RAM of a partition that is not encrypted is pinned */

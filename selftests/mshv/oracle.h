@@ -57,6 +57,10 @@ enum oracle_command {
 
 #define ORACLE_INJECT_FOREVER	1
 
+/* oracle_option(): large units are refused where there are 4K entries */
+#define ORACLE_LARGE_OVER_4K	0
+#define ORACLE_OPTION_QUERY	(~0ULL)
+
 struct oracle_slat {
 	u64 gfn;
 	u64 spa;
