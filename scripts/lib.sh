@@ -133,3 +133,35 @@ tree_am() {
 		fi
 	done
 }
+
+# suite_into TREE: selftests/mshv and its line in TARGETS
+suite_into() {
+	local tests=$1/tools/testing/selftests
+	cp -rp "$TOP/selftests/mshv" "$tests/"
+	# Alphabetical: after the last target that sorts before it
+	awk '/^TARGETS \+= / && $3 > "mshv" && !done { print "TARGETS += mshv"; done = 1 } { print }' \
+		"$tests/Makefile" >"$tests/Makefile.new"
+	mv "$tests/Makefile.new" "$tests/Makefile"
+}
+
+# maintainers_into TREE: the lines of MAINTAINERS.snippet, in their places in
+# the entry that its first line names
+maintainers_into() {
+	LC_ALL=C awk -v snippet="$TOP/MAINTAINERS.snippet" '
+		BEGIN {
+			getline entry <snippet
+			while ((getline line <snippet) > 0) add[++n] = line
+		}
+		inside && next_line <= n && ($0 == "" || (/^F:/ && $0 > add[next_line])) {
+			while (next_line <= n && ($0 == "" || add[next_line] < $0))
+				print add[next_line++]
+		}
+		$0 == "" { inside = 0 }
+		$0 == entry { inside = 1; next_line = 1; found = 1 }
+		{ print }
+		END { exit !found }' "$1/MAINTAINERS" >"$1/MAINTAINERS.new" || {
+		rm -f "$1/MAINTAINERS.new"
+		die "MAINTAINERS of the base has no entry $(head -n1 "$TOP/MAINTAINERS.snippet"); correct MAINTAINERS.snippet"
+	}
+	mv "$1/MAINTAINERS.new" "$1/MAINTAINERS"
+}

@@ -915,11 +915,25 @@ FIXTURE_TEARDOWN(unmap_cost)
 	mshv_free(self->mem, COST_PAGES * PAGE_SIZE);
 }
 
+TEST_F(unmap_cost, is_a_hypercall_for_4095_units)
+{
+	const u64 size = COST_PAGES * PAGE_SIZE;
+
+	if (oracle_option(ORACLE_LARGE_OVER_4K, ORACLE_OPTION_QUERY))
+		SKIP(return, "needs: large units over 4K entries");
+	test_map(&self->pt, variant->gfn, self->mem, size, MEM_RW);
+	ASSERT_EQ(0, oracle_reset());
+	test_unmap(&self->pt, variant->gfn, self->mem, size);
+	EXPECT_GE(COST_PAGES / 4095 + 1, unmap_counter().calls);
+	test_slat_empty(&self->pt, variant->gfn, COST_PAGES);
+}
+
 TEST_F(unmap_cost, is_a_hypercall_for_each_size_of_unit)
 {
 	const u64 size = COST_PAGES * PAGE_SIZE;
 	struct oracle_counter counter;
 
+	require_feature(FEATURE_UNMAP_LARGE);
 	if (oracle_option(ORACLE_LARGE_OVER_4K, ORACLE_OPTION_QUERY))
 		SKIP(return, "needs: large units over 4K entries");
 	test_map(&self->pt, variant->gfn, self->mem, size, MEM_RW);

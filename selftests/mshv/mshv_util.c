@@ -958,9 +958,10 @@ static bool has_region_errors(void)
 	return has;
 }
 
-static bool has_unmap_batch(void)
+/* What it takes to unmap @pages large pages */
+static struct oracle_counter unmap_cost(size_t pages)
 {
-	const size_t size = 4 * HUGE_SIZE;
+	const size_t size = pages * HUGE_SIZE;
 	struct oracle_counter counter = {};
 	struct mshv_pt pt;
 	void *addr;
@@ -973,8 +974,22 @@ static bool has_unmap_batch(void)
 		mshv_pt_close(&pt);
 	}
 	mshv_free(addr, size);
-	/* It goes on with 4K units where the hypervisor refuses a large one */
+	return counter;
+}
+
+/* It goes on with 4K units where the hypervisor refuses a large one */
+static bool has_unmap_batch(void)
+{
+	struct oracle_counter counter = unmap_cost(4);
+
 	return counter.calls == 1 || counter.failures;
+}
+
+static bool has_unmap_large(void)
+{
+	struct oracle_counter counter = unmap_cost(4);
+
+	return counter.reps == 4 || counter.failures;
 }
 
 static bool has_encrypted(void)
@@ -1043,6 +1058,12 @@ const char *mshv_missing(enum mshv_feature feature)
 			return "needs: the oracle of the nested root VM";
 		if (!has_unmap_batch())
 			return "needs: batched unmap, patch 3/7";
+		break;
+	case FEATURE_UNMAP_LARGE:
+		if (!oracle_present())
+			return "needs: the oracle of the nested root VM";
+		if (!has_unmap_large())
+			return "needs: unmap in large units, patch 4/7";
 		break;
 	case FEATURE_ENCRYPTED:
 		if (!has_encrypted())

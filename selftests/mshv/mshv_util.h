@@ -234,6 +234,8 @@ enum mshv_feature {
 	FEATURE_REGION_ERRORS,
 	/* a region of several large pages is unmapped by one hypercall */
 	FEATURE_UNMAP_BATCH,
+	/* ... in large units */
+	FEATURE_UNMAP_LARGE,
 	/* encrypted partitions can be created (test-only kernel patch) */
 	FEATURE_ENCRYPTED,
 	/* RAM of a partition that is not encrypted is pinned */
