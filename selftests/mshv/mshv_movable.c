@@ -2001,4 +2001,43 @@ TEST_F(untouched, costs_hardly_any_hypercalls)
 	test_slat_empty(&self->pt, gfn, variant->size / PAGE_SIZE);
 }
 
+/* Memory that the kernel has from vmalloc(), in KiB; -1 */
+static long vmalloc_used(void)
+{
+	char text[4096], *line = NULL;
+
+	if (read_text("/proc/meminfo", text, sizeof(text)))
+		line = strstr(text, "VmallocUsed:");
+	return line ? strtol(line + strlen("VmallocUsed:"), NULL, 10) : -1;
+}
+
+TEST(metadata_is_33_kib_per_gib)
+{
+	const u64 gfn = 64 * GIB / PAGE_SIZE, gibs = 1024, size = gibs * GIB;
+	struct mshv_pt pt;
+	long before, used;
+	u8 *mem;
+
+	require_mshv();
+	require_feature(FEATURE_MOVABLE);
+	before = vmalloc_used();
+	if (before <= 0)
+		SKIP(return, "needs: VmallocUsed in /proc/meminfo");
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, mshv_pt_active(&pt));
+	before = vmalloc_used();
+	test_map(&pt, gfn, mem, size, MEM_RWX);
+	used = vmalloc_used() - before;
+	EXPECT_GE(33 * gibs, used);
+	/* A bit for each page at least, or it is kept somewhere else */
+	EXPECT_LE(32 * gibs, used);
+	test_unmap(&pt, gfn, mem, size);
+	/* Stacks of other processes are of vmalloc() too */
+	EXPECT_GE(before + 1024, vmalloc_used());
+	mshv_pt_close(&pt);
+	munmap(mem, size);
+}
+
 TEST_HARNESS_MAIN

@@ -1040,7 +1040,7 @@ static bool has_fast_no_access(struct mshv_pt *pt, u8 *addr)
 	       !map_counter().calls;
 }
 
-const char *mshv_missing(enum mshv_feature feature)
+static const char *find_out(enum mshv_feature feature)
 {
 	switch (feature) {
 	case FEATURE_GFN_LIMITS:
@@ -1084,16 +1084,41 @@ const char *mshv_missing(enum mshv_feature feature)
 			return "needs: populated pages mapped at creation, patch 6/7";
 		break;
 	case FEATURE_FAST_NO_ACCESS:
-		if (probe_region(false, has_pinned))
-			return "needs: movable regions, patch 5/7";
+		if (mshv_missing(FEATURE_MOVABLE))
+			return mshv_missing(FEATURE_MOVABLE);
 		if (!oracle_present())
 			return "needs: the oracle of the nested root VM";
 		if (!probe_region(false, has_fast_no_access))
 			return "needs: the fast path for no-access, patch 7/7";
 		break;
+	case FEATURES:
+		break;
 	}
 
 	return NULL;
+}
+
+/* Every test is a process of its own: what one found out is there for the next */
+static struct answer {
+	bool known;
+	const char *missing;
+} *answers;
+
+__attribute__((constructor)) static void share_answers(void)
+{
+	answers = mmap(NULL, FEATURES * sizeof(*answers), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+}
+
+const char *mshv_missing(enum mshv_feature feature)
+{
+	if (answers == MAP_FAILED)
+		return find_out(feature);
+	if (!answers[feature].known) {
+		answers[feature].missing = find_out(feature);
+		answers[feature].known = true;
+	}
+	return answers[feature].missing;
 }
 
 unsigned int online_cpus(void)

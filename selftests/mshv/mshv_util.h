@@ -246,6 +246,7 @@ enum mshv_feature {
 	FEATURE_POPULATED,
 	/* GFNs that were never mapped cost nothing */
 	FEATURE_FAST_NO_ACCESS,
+	FEATURES
 };
 
 /* Reason to skip if the kernel has it not, else NULL */
