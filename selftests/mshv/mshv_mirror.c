@@ -6,11 +6,13 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "../kselftest_harness.h"
 #include "mshv_util.h"
@@ -529,12 +531,13 @@ FIXTURE_SETUP(memory)
 	self->pages = 2 * HUGE_PAGES;
 	self->mem = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
 	ASSERT_NE(NULL, self->mem);
-	test_pt_setup(&self->pt, 1);
+	test_pt_setup(&self->pt, 2);
 	self->vp = &self->pt.vp[0];
 }
 
 FIXTURE_TEARDOWN(memory)
 {
+	oracle_delay(HVCALL_MAP_GPA_PAGES, 0);
 	mshv_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 }
@@ -912,6 +915,70 @@ TEST_F(memory, discarding_deposits_the_reserve)
 		  accessible_pages(&self->pt, TEST_GFN, self->pages));
 	test_guest_result(0, self->vp, guest_read,
 			  .rdi = TEST_GPA + 5 * PAGE_SIZE);
+	CHECK();
+}
+
+/* The calling thread runs on this CPU only */
+static bool run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
+}
+
+struct toucher {
+	struct mshv_vp *vp;
+	u64 gpa;
+	int cpu;
+	int ret;
+	bool ended;
+};
+
+static void *touch(void *arg)
+{
+	struct toucher *toucher = arg;
+
+	toucher->ret = -EINVAL;
+	if (run_on(toucher->cpu))
+		toucher->ret = guest_call(toucher->vp, guest_write,
+					  GUEST_ARGS(.rdi = toucher->gpa,
+						     .rsi = VALUE), NULL);
+	WRITE_ONCE(toucher->ended, true);
+	return NULL;
+}
+
+TEST_F(memory, vps_of_different_chunks_fault_in_parallel)
+{
+	struct toucher slow = {
+		.vp = &self->pt.vp[1],
+		.gpa = TEST_GPA + HUGE_SIZE,
+		.cpu = 1,
+	};
+	pthread_t thread;
+	int msec;
+
+	require_cpus(2);
+	map_all();
+	/* The guest's own pages are there from now on */
+	test_guest(self->vp, guest_read, .rdi = DATA_GPA);
+	test_guest(slow.vp, guest_read, .rdi = DATA_GPA);
+	ASSERT_TRUE(run_on(0));
+	/* One VP waits in its hypercall ... */
+	ASSERT_EQ(0, oracle_delay(HVCALL_MAP_GPA_PAGES, 3000000));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, touch, &slow));
+	for (msec = 0; !page_pfn(self->mem + HUGE_SIZE) && msec < 5000; msec++)
+		usleep(1000);
+	usleep(300000);
+	ASSERT_EQ(0, oracle_delay(HVCALL_MAP_GPA_PAGES, 0));
+	/* ... and the other need not wait for it */
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = VALUE);
+	EXPECT_FALSE(READ_ONCE(slow.ended));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, slow.ret);
+	EXPECT_EQ(VALUE, *quad(self->mem, 0));
+	EXPECT_EQ(VALUE, *quad(self->mem, HUGE_PAGES));
 	CHECK();
 }
 
