@@ -4,10 +4,6 @@
 # What the scripts share: messages, cache and lock, hashes, git, kernel trees.
 # Sourced, never run.
 
-# The release the series is made for, and its commit in the mainline tree.
-BASE_VERSION=6.18
-BASE_COMMIT=7d0a66e4bb9081d75c82ec4957c50034cb0ea449
-
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 : "${CACHE:=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/mshv-nested-root}"
 CACHE=$(realpath -m "$CACHE")
@@ -27,6 +23,15 @@ die() {
 	echo "mshv: $*" >&2
 	exit 1
 }
+
+# The release that everything is made for is data: scripts/bases/v6.18 unless
+# BASE= names another file there
+: "${BASE:=v6.18}"
+[ -r "$TOP/scripts/bases/$BASE" ] ||
+	die "BASE=$BASE is not known; there are $(find "$TOP/scripts/bases" -type f -printf '%f ')"
+# shellcheck source=scripts/bases/v6.18
+. "$TOP/scripts/bases/$BASE"
+SERIES=${BASE_SERIES:+$TOP/$BASE_SERIES} PATCHES=${BASE_PATCHES:+$TOP/$BASE_PATCHES}
 
 say() {
 	printf '== [%3ds] %s\n' "$SECONDS" "$*" >&2
@@ -84,17 +89,28 @@ hash_of() {
 
 # Names of the patches of the series, in order
 series() {
-	if [ -e "$TOP/series" ]; then
-		sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$TOP/series"
+	[ -n "$PATCHES" ] || return 0
+	if [ -e "$SERIES" ]; then
+		sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$SERIES"
 	else
-		find "$TOP/patches" -name '[0-9]*.patch' ! -name '0000-*' -printf '%f\n' 2>/dev/null | sort
+		find "$PATCHES" -name '[0-9]*.patch' ! -name '0000-*' -printf '%f\n' 2>/dev/null | sort
 	fi
 }
 
-# kernel_version DIR: VERSION.PATCHLEVEL of a kernel tree, nothing for another
+# Files of the first COUNT, or of all
+series_files() { # [COUNT]
+	series | head -n "${1:-1000}" | sed "s,^,$PATCHES/,"
+}
+
+# kernel_version DIR: VERSION.PATCHLEVEL.SUBLEVEL of a kernel tree, nothing for another
 kernel_version() {
-	awk -F ' = ' '$1 == "VERSION" { v = $2 } $1 == "PATCHLEVEL" { p = $2 }
-		/^KERNELVERSION/ { print v "." p; exit }' "$1/Makefile" 2>/dev/null || true
+	awk -F ' = ' '$1 == "VERSION" { v = $2 } $1 == "PATCHLEVEL" { p = $2 } $1 == "SUBLEVEL" { s = $2 }
+		/^KERNELVERSION/ { print v "." p "." s; exit }' "$1/Makefile" 2>/dev/null || true
+}
+
+# is_base VERSION: is it the base's, or a stable release of that?
+is_base() {
+	[[ $1. == "$BASE_VERSION".* ]]
 }
 
 # tree_reset TREE COMMIT: exactly the files of a commit, times of unchanged
