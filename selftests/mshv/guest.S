@@ -48,6 +48,14 @@ COMMAND(guest_check)
 	jnz	guest_check
 	hlt
 
+COMMAND(guest_touch)
+	mov	%rsi, (%rdi, %rax)
+	add	%rdx, %rax
+	and	%rcx, %rax
+	dec	%rsi
+	jnz	guest_touch
+	hlt
+
 COMMAND(guest_count)
 	incq	(%rdi)
 	cmpq	$0, (%rsi)

@@ -64,6 +64,8 @@ extern const char guest_exec[];
 extern const char guest_fill[];
 /* rax = number of rsi pages at rdi that are not as guest_fill left them */
 extern const char guest_check[];
+/* rsi quadwords of the area at rdi, in steps of rdx, modulo rcx + 1 bytes (rax = 0) */
+extern const char guest_touch[];
 /* *rdi = 1, 2, 3, ... until *rsi is not zero */
 extern const char guest_count[];
 /* the same with lock incq, for several VPs on one quadword */

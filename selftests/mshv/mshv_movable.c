@@ -2001,15 +2001,8 @@ TEST_F(untouched, costs_hardly_any_hypercalls)
 	test_slat_empty(&self->pt, gfn, variant->size / PAGE_SIZE);
 }
 
-/* Memory that the kernel has from vmalloc(), in KiB; -1 */
-static long vmalloc_used(void)
-{
-	char text[4096], *line = NULL;
-
-	if (read_text("/proc/meminfo", text, sizeof(text)))
-		line = strstr(text, "VmallocUsed:");
-	return line ? strtol(line + strlen("VmallocUsed:"), NULL, 10) : -1;
-}
+/* Memory that the kernel has from vmalloc(), in KiB */
+#define vmalloc_used()	read_field("/proc/meminfo", "VmallocUsed")
 
 TEST(metadata_is_33_kib_per_gib)
 {

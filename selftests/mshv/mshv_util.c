@@ -637,8 +637,7 @@ bool write_file(const char *path, const char *text)
 	return ok;
 }
 
-/* Value of the line "@name <number>" or "@name: <number>" of a file */
-static long read_field(const char *path, const char *name)
+long read_field(const char *path, const char *name)
 {
 	size_t len = strlen(name);
 	char line[256];

@@ -201,6 +201,8 @@ static inline u64 *quad(u8 *mem, size_t page)
 
 /* Write a text to a file that exists, instead of what is in it */
 bool write_file(const char *path, const char *text);
+/* Number in the line "@name <number>" or "@name: <number>" of a file; -errno */
+long read_field(const char *path, const char *name);
 /* Pins acquired and not released, of the whole system; -errno */
 long pin_balance(void);
 

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What guest memory costs, in counts: hypercalls, repetitions, intercepts,
+ * memory. Not a test: nothing is right or wrong here, and it is not run with
+ * the tests. It needs the oracle.
+ *
+ * usage: mshv_bench [WORKLOAD...]
+ *
+ * Each workload is a process of its own and prints a line for each phase:
+ * BENCH, the name of workload and phase, then the columns of print_header().
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "mshv_util.h"
+
+#define MIB			(1ULL << 20)
+/* How much guests touch: all of it has to be there several times */
+#define TOUCHED			(256 * MIB)
+/* Behind what the guest can address, for regions it does not touch */
+#define FAR_GFN			(64 * GIB / PAGE_SIZE)
+/* Pages in no order: odd, so that each is met once */
+#define RANDOM_STRIDE		(0x9e3779b1ULL * PAGE_SIZE)
+
+/* Everything that is counted, at one time */
+struct costs {
+	struct oracle_counter map, unmap, deposit, all;
+	long intercepts;
+	long rss, metadata;	/* KiB */
+	long slat;		/* pages of the hypervisor's tables */
+	u64 nsec;
+};
+
+static const char *workload;
+static struct mshv_pt pt;
+static struct costs before;
+
+static void fail(const char *what, int err)
+{
+	printf("BENCH,%s,failed,%s: %s\n", workload, what, strerror(err < 0 ? -err : err));
+	fflush(stdout);
+	_exit(1);
+}
+
+#define must(_expression) do { \
+	int _ret = (_expression); \
+	if (_ret < 0) \
+		fail(#_expression, _ret); \
+} while (0)
+
+static void print_header(void)
+{
+	static const char * const columns[] = {
+		"workload", "phase", "calls", "map calls", "map reps",
+		"unmap calls", "unmap reps", "deposited", "intercepts",
+		"rss KiB", "metadata KiB", "SLAT pages", "ns",
+	};
+	size_t i;
+
+	printf("BENCH");
+	for (i = 0; i < ARRAY_SIZE(columns); i++)
+		printf(",%s", columns[i]);
+	printf("\n");
+}
+
+static u64 now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+static long field(const char *path, const char *name)
+{
+	long value = read_field(path, name);
+
+	return value < 0 ? 0 : value;
+}
+
+static void take(struct costs *costs)
+{
+	struct oracle_partition partition = {};
+	struct oracle_totals totals;
+	struct oracle_counter counter;
+	unsigned int code;
+
+	memset(costs, 0, sizeof(*costs));
+	costs->nsec = now_ns();
+	costs->rss = field("/proc/self/smaps_rollup", "Rss");
+	costs->metadata = field("/proc/meminfo", "VmallocUsed") +
+			  field("/proc/meminfo", "SUnreclaim");
+	must(oracle_counter(HVCALL_MAP_GPA_PAGES, &costs->map));
+	must(oracle_counter(HVCALL_UNMAP_GPA_PAGES, &costs->unmap));
+	for (code = 0; code < 0x100; code++) {
+		if (oracle_counter(code, &counter))
+			continue;
+		costs->all.calls += counter.calls;
+		costs->all.reps += counter.reps;
+	}
+	must(oracle_totals(&totals));
+	costs->deposit.reps = totals.deposited - totals.withdrawn;
+	costs->intercepts = oracle_messages(HVMSG_GPA_INTERCEPT) +
+			    oracle_messages(HVMSG_UNMAPPED_GPA);
+	if (pt.id && !oracle_partition(pt.id, &partition))
+		costs->slat = partition.table_pages;
+}
+
+/* What follows is measured, up to end(); the counting itself takes no time */
+static void begin(void)
+{
+	take(&before);
+	before.nsec = now_ns();
+}
+
+static void end(const char *phase)
+{
+	struct costs after;
+
+	take(&after);
+	printf("BENCH,%s,%s,%llu,%llu,%llu,%llu,%llu,%lld,%ld,%ld,%ld,%ld,%llu\n",
+	       workload, phase,
+	       after.all.calls - before.all.calls,
+	       after.map.calls - before.map.calls, after.map.reps - before.map.reps,
+	       after.unmap.calls - before.unmap.calls,
+	       after.unmap.reps - before.unmap.reps,
+	       (long long)(after.deposit.reps - before.deposit.reps),
+	       after.intercepts - before.intercepts, after.rss - before.rss,
+	       after.metadata - before.metadata, after.slat - before.slat,
+	       after.nsec - before.nsec);
+	fflush(stdout);
+}
+
+/* The life of a region: how large it is, and who fills it with what */
+struct life {
+	const char *name;
+	u64 size;
+	enum mshv_backing backing;
+	bool vmm, guest;
+};
+
+static const struct life lives[] = {
+	{ "untouched 1 GiB", GIB },
+	{ "untouched 64 GiB", 64 * GIB },
+	{ "untouched 1 TiB", 1024 * GIB },
+	{ "populated 1 GiB 4K", GIB, BACKING_ANON, .vmm = true },
+	{ "populated 1 GiB THP", GIB, BACKING_THP, .vmm = true },
+	{ "touched 1 GiB 4K", GIB, BACKING_ANON, .guest = true },
+	{ "touched 1 GiB THP", GIB, BACKING_THP, .guest = true },
+};
+
+/* Memory of the VMM that pinning could not fill is not worth a try */
+static u8 *alloc(enum mshv_backing backing, u64 size)
+{
+	u64 memory = field("/proc/meminfo", "MemAvailable") * 1024ULL;
+	u8 *mem;
+
+	if (size > memory && !mshv_missing(FEATURE_PINNED))
+		fail("pinning more memory than there is", ENOMEM);
+	if (size > memory) {
+		mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (mem == MAP_FAILED)
+			mem = NULL;
+	} else {
+		mem = mshv_alloc(backing, size);
+	}
+	if (!mem)
+		fail("memory", errno);
+	return mem;
+}
+
+static void fill(u8 *mem, u64 size)
+{
+	size_t i;
+
+	for (i = 0; i < size / PAGE_SIZE; i++)
+		*quad(mem, i) = i + 1;
+}
+
+/* All of @size at TEST_GPA, in steps of @stride modulo it */
+static struct guest_args touch_args(u64 size, u64 stride, u64 nr)
+{
+	return GUEST_ARGS(.rdi = TEST_GPA, .rsi = nr, .rdx = stride, .rcx = size - 1);
+}
+
+static void live(const struct life *life)
+{
+	u64 gfn = life->guest ? TEST_GFN : FAR_GFN;
+	u8 *mem = alloc(life->backing, life->size);
+
+	must(mshv_pt_setup(&pt, 1));
+	if (life->vmm)
+		fill(mem, life->size);
+	begin();
+	must(mshv_map(&pt, gfn, mem, life->size, MEM_RWX));
+	end("create");
+	if (life->guest) {
+		begin();
+		must(guest_call(&pt.vp[0], guest_touch,
+				touch_args(life->size, PAGE_SIZE,
+					   life->size / PAGE_SIZE), NULL));
+		end("touch");
+	}
+	begin();
+	must(mshv_unmap(&pt, gfn, mem, life->size));
+	end("destroy");
+}
+
+/* The first touch of memory by the guest */
+struct first_touch {
+	const char *name;
+	enum mshv_backing backing;
+	u64 stride, nr;
+	unsigned int vps;
+	bool vmm;
+};
+
+#define TOUCHED_PAGES	(TOUCHED / PAGE_SIZE)
+#define TOUCHED_CHUNKS	(TOUCHED / HUGE_SIZE)
+
+static const struct first_touch first_touches[] = {
+	{ "sequential 4K", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 1 },
+	{ "sequential THP", BACKING_THP, PAGE_SIZE, TOUCHED_PAGES, 1 },
+	{ "sequential 4K present", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 1, true },
+	{ "random 4K", BACKING_ANON, RANDOM_STRIDE, TOUCHED_PAGES, 1 },
+	{ "random THP", BACKING_THP, RANDOM_STRIDE, TOUCHED_PAGES, 1 },
+	{ "sparse 4K", BACKING_ANON, HUGE_SIZE, TOUCHED_CHUNKS, 1 },
+	{ "sparse THP", BACKING_THP, HUGE_SIZE, TOUCHED_CHUNKS, 1 },
+	{ "sequential 4K 2 VPs", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 2 },
+	{ "sequential 4K 4 VPs", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 4 },
+	{ "sequential 4K 8 VPs", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 8 },
+};
+
+static void touch_first(const struct first_touch *touch)
+{
+	struct guest_thread threads[GUEST_MAX_VPS];
+	u8 *mem = alloc(touch->backing, TOUCHED);
+	u64 share = TOUCHED / touch->vps;
+	unsigned int i;
+
+	must(mshv_pt_setup(&pt, touch->vps));
+	if (touch->vmm)
+		fill(mem, TOUCHED);
+	/* The guest's own pages, so that they are not part of it */
+	for (i = 0; i < touch->vps; i++)
+		must(guest_call(&pt.vp[i], guest_read, GUEST_ARGS(.rdi = DATA_GPA), NULL));
+	must(mshv_map(&pt, TEST_GFN, mem, TOUCHED, MEM_RWX));
+	begin();
+	for (i = 0; i < touch->vps; i++) {
+		struct guest_args args = touch_args(share, touch->stride,
+						    touch->nr / touch->vps);
+
+		args.rdi += i * share;
+		must(guest_thread_start(&threads[i], &pt.vp[i], guest_touch, args));
+	}
+	for (i = 0; i < touch->vps; i++)
+		if (guest_thread_join(&threads[i]) != HVMSG_X64_HALT)
+			fail("the guest's touch", EPROTO);
+	end("touch");
+}
+
+/* Linux takes memory back */
+struct discard {
+	const char *name;
+	enum mshv_backing backing;
+	bool touched;
+	u64 stride, nr;		/* in bytes, calls of madvise() */
+	u64 size;		/* of each */
+};
+
+static const struct discard discards[] = {
+	{ "never mapped 256 MiB", BACKING_ANON, false, 0, 1, TOUCHED },
+	{ "all 256 MiB 4K", BACKING_ANON, true, 0, 1, TOUCHED },
+	{ "all 256 MiB THP", BACKING_THP, true, 0, 1, TOUCHED },
+	{ "half of each 2M THP", BACKING_THP, true, HUGE_SIZE, TOUCHED_CHUNKS, HUGE_SIZE / 2 },
+	{ "a page of each 2M THP", BACKING_THP, true, HUGE_SIZE, TOUCHED_CHUNKS, PAGE_SIZE },
+	{ "a page of each 2M 4K", BACKING_ANON, true, HUGE_SIZE, TOUCHED_CHUNKS, PAGE_SIZE },
+	{ "balloon 4K", BACKING_ANON, true, RANDOM_STRIDE, TOUCHED_PAGES / 16, PAGE_SIZE },
+};
+
+static void prepare_touched(enum mshv_backing backing, bool touched, u8 **mem)
+{
+	*mem = alloc(backing, TOUCHED);
+	must(mshv_pt_setup(&pt, 1));
+	must(mshv_map(&pt, TEST_GFN, *mem, TOUCHED, MEM_RWX));
+	if (touched)
+		must(guest_call(&pt.vp[0], guest_touch,
+				touch_args(TOUCHED, PAGE_SIZE, TOUCHED_PAGES), NULL));
+}
+
+static void discard(const struct discard *discard)
+{
+	u64 i, offset = 0;
+	u8 *mem;
+
+	prepare_touched(discard->backing, discard->touched, &mem);
+	begin();
+	for (i = 0; i < discard->nr; i++) {
+		must(madvise(mem + offset, discard->size, MADV_DONTNEED));
+		offset = (offset + discard->stride) & (TOUCHED - 1);
+	}
+	end("discard");
+}
+
+/* The VMM exits without a word, and another process has the partition still */
+static void leave(const struct first_touch *touch)
+{
+	u8 *mem = alloc(touch->backing, TOUCHED);
+	int in[2], out[2];
+	pid_t child;
+	char c = 0;
+
+	must(pipe(in));
+	must(pipe(out));
+	must(mshv_pt_setup(&pt, 1));
+	child = fork();
+	must(child);
+	if (!child) {
+		close(in[1]);
+		must(mshv_map(&pt, TEST_GFN, mem, TOUCHED, MEM_RWX));
+		must(guest_call(&pt.vp[0], guest_touch,
+				touch_args(TOUCHED, PAGE_SIZE, TOUCHED_PAGES), NULL));
+		must(write(out[1], &c, 1));
+		must(read(in[0], &c, 1));
+		_exit(0);
+	}
+	close(out[1]);
+	if (read(out[0], &c, 1) != 1)
+		fail("the VMM's end", EPROTO);
+	begin();
+	close(in[1]);
+	must(waitpid(child, NULL, 0));
+	end("exit");
+}
+
+static const struct first_touch exits[] = {
+	{ "exit 256 MiB 4K", BACKING_ANON },
+	{ "exit 256 MiB THP", BACKING_THP },
+};
+
+/* From nothing to the first instruction of a guest with so much memory */
+static const struct life starts[] = {
+	{ "start 1 GiB", GIB },
+	{ "start 64 GiB", 64 * GIB },
+};
+
+static void start(const struct life *life)
+{
+	u8 *mem = alloc(BACKING_ANON, life->size);
+
+	begin();
+	must(mshv_pt_setup(&pt, 1));
+	must(mshv_map(&pt, FAR_GFN, mem, life->size, MEM_RWX));
+	must(guest_call(&pt.vp[0], guest_halt, GUEST_ARGS(), NULL));
+	end("first instruction");
+}
+
+typedef void (*workload_fn)(const void *data);
+
+static void run(const char *name, workload_fn fn, const void *data,
+		int argc, char **argv)
+{
+	bool wanted = argc < 2;
+	int i, status;
+	pid_t child;
+
+	for (i = 1; i < argc; i++)
+		wanted |= !strncmp(name, argv[i], strlen(argv[i]));
+	if (!wanted)
+		return;
+
+	workload = name;
+	fflush(stdout);
+	child = fork();
+	must(child);
+	if (!child) {
+		mshv_pt_init(&pt);
+		must(oracle_reset());
+		fn(data);
+		_exit(0);
+	}
+	must(waitpid(child, &status, 0));
+	if (WIFSIGNALED(status))
+		printf("BENCH,%s,failed,signal %d\n", name, WTERMSIG(status));
+}
+
+#define run_all(_table, _fn) do { \
+	size_t _i; \
+	for (_i = 0; _i < ARRAY_SIZE(_table); _i++) \
+		run((_table)[_i].name, (workload_fn)(_fn), &(_table)[_i], argc, argv); \
+} while (0)
+
+int main(int argc, char **argv)
+{
+	const char *why = mshv_unavailable();
+
+	if (!why && !oracle_present())
+		why = "needs: the oracle of the nested root VM";
+	if (why) {
+		fprintf(stderr, "mshv_bench: %s\n", why);
+		return 4;
+	}
+	print_header();
+	run_all(lives, live);
+	run_all(first_touches, touch_first);
+	run_all(discards, discard);
+	run_all(exits, leave);
+	run_all(starts, start);
+	return 0;
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Many of everything. MSHV_SCALE=n in the environment makes the numbers that may
+ * grow n times as large: 10 for 100,000 regions and 80 partitions.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "../kselftest_harness.h"
+#include "mshv_util.h"
+
+static unsigned int scale(void)
+{
+	const char *text = getenv("MSHV_SCALE");
+	int n = text ? atoi(text) : 1;
+
+	return n > 0 ? n : 1;
+}
+
+static u64 cpu_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+FIXTURE(scale)
+{
+	struct mshv_pt pt;
+	long pins;
+};
+
+FIXTURE_SETUP(scale)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	self->pins = pin_balance();
+}
+
+FIXTURE_TEARDOWN(scale)
+{
+	mshv_pt_close(&self->pt);
+	EXPECT_EQ(self->pins, pin_balance());
+}
+
+/*
+ * Regions of a page, every other GFN and page of user memory. What the last
+ * thousand take to create and to find, compared with the second thousand, tells
+ * whether that is done by walking a list.
+ */
+#define BATCH		1000U
+
+static int map_one(struct mshv_pt *pt, u8 *mem, u64 i)
+{
+	return mshv_map(pt, TEST_GFN + 2 * i, mem + 2 * i * PAGE_SIZE, PAGE_SIZE,
+			MEM_RWX);
+}
+
+static int unmap_one(struct mshv_pt *pt, u8 *mem, u64 i)
+{
+	return mshv_unmap(pt, TEST_GFN + 2 * i, mem + 2 * i * PAGE_SIZE, PAGE_SIZE);
+}
+
+TEST_F_TIMEOUT(scale, regions_are_found_without_a_walk, 600)
+{
+	const unsigned int nr = 10 * BATCH * scale();
+	size_t bytes = 2 * nr * PAGE_SIZE;
+	u64 start, few = 0, many = 0, i;
+	u8 *mem;
+
+	require_feature(FEATURE_GFN_LIMITS);
+	mem = mshv_alloc(BACKING_ANON, bytes);
+	ASSERT_NE(NULL, mem);
+	test_pt_setup(&self->pt, 1);
+	for (i = 0; i < nr; i += BATCH) {
+		unsigned int j;
+
+		start = cpu_ns();
+		for (j = 0; j < BATCH; j++)
+			ASSERT_EQ(0, map_one(&self->pt, mem, i + j));
+		if (i == BATCH)
+			few = cpu_ns() - start;
+		many = cpu_ns() - start;
+	}
+	TH_LOG("%u regions: %llu us for a region among the first, %llu us among the last",
+	       nr, few / BATCH / 1000, many / BATCH / 1000);
+	/* A walk would take nr / BATCH / 2 times as long, not twice */
+	EXPECT_GT(3 * few, many);
+
+	/* The right one is found among them all */
+	for (i = 0; i < nr; i += nr / 10) {
+		test_guest(&self->pt.vp[0], guest_write,
+			   .rdi = TEST_GPA + 2 * i * PAGE_SIZE, .rsi = i + 1);
+		EXPECT_EQ(i + 1, *quad(mem, 2 * i));
+		EXPECT_EQ(-EEXIST, map_one(&self->pt, mem, i));
+	}
+	/* ... and nothing between two of them */
+	EXPECT_EQ(HVMSG_UNMAPPED_GPA,
+		  guest_run(&self->pt.vp[0], GUEST_ADDR(guest_read),
+			    GUEST_ARGS(.rdi = TEST_GPA + PAGE_SIZE)));
+	for (i = 0; i < nr; i += 2)
+		ASSERT_EQ(0, unmap_one(&self->pt, mem, i));
+	for (i = 1; i < nr; i += 2)
+		ASSERT_EQ(0, unmap_one(&self->pt, mem, i));
+	mshv_free(mem, bytes);
+}
+
+/* A partition after the other, each with memory in use when it is closed */
+TEST_F_TIMEOUT(scale, partitions_come_and_go, 600)
+{
+	const unsigned int nr = 8 * scale();
+	struct oracle_totals totals;
+	struct oracle_totals first;
+	unsigned int i;
+	u8 *mem;
+
+	require_oracle();
+	mem = mshv_alloc(BACKING_ANON, 4 * HUGE_SIZE);
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, oracle_totals(&first));
+	for (i = 0; i < nr; i++) {
+		struct mshv_pt pt;
+
+		test_pt_setup(&pt, 2);
+		test_map(&pt, TEST_GFN, mem, 4 * HUGE_SIZE, MEM_RWX);
+		test_guest(&pt.vp[i % 2], guest_fill, .rdi = TEST_GPA,
+			   .rsi = 4 * HUGE_PAGES, .rdx = i);
+		EXPECT_EQ(i + 5, *quad(mem, 5));
+		mshv_pt_close(&pt);
+		EXPECT_EQ(0, oracle_partitions());
+	}
+	ASSERT_EQ(0, oracle_totals(&totals));
+	EXPECT_EQ(first.leaks, totals.leaks);
+	EXPECT_EQ(first.deposited - first.withdrawn,
+		  totals.deposited - totals.withdrawn);
+	mshv_free(mem, 4 * HUGE_SIZE);
+}
+
+#define PER_VP		(2 * HUGE_PAGES)
+
+/* All VPs at once: each its own pages, or all of them the same ones */
+static int all_fill(struct mshv_pt *pt, u64 first, bool own)
+{
+	struct guest_thread threads[GUEST_MAX_VPS];
+	unsigned int i;
+	int bad = 0;
+
+	for (i = 0; i < GUEST_MAX_VPS; i++) {
+		u64 page = first + (own ? i * PER_VP : 0);
+		struct guest_args args = {
+			.rdi = TEST_GPA + page * PAGE_SIZE,
+			.rsi = PER_VP,
+			.rdx = page,
+		};
+
+		bad |= guest_thread_start(&threads[i], &pt->vp[i], guest_fill, args);
+	}
+	for (i = 0; i < GUEST_MAX_VPS; i++)
+		bad |= guest_thread_join(&threads[i]) != HVMSG_X64_HALT;
+	return bad;
+}
+
+TEST_F_TIMEOUT(scale, sixteen_vps_fault_in_one_region, 120)
+{
+	size_t pages = (GUEST_MAX_VPS + 1) * PER_VP, i;
+	u8 *mem;
+
+	require_feature(FEATURE_GFN_LIMITS);
+	mem = mshv_alloc(BACKING_ANON, pages * PAGE_SIZE);
+	ASSERT_NE(NULL, mem);
+	test_pt_setup(&self->pt, GUEST_MAX_VPS);
+	test_map(&self->pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX);
+	ASSERT_EQ(0, all_fill(&self->pt, 0, true));
+	ASSERT_EQ(0, all_fill(&self->pt, GUEST_MAX_VPS * PER_VP, false));
+	for (i = 0; i < pages; i++)
+		ASSERT_EQ(i, *quad(mem, i));
+	if (oracle_present() && pagemap_usable())
+		test_slat(&self->pt, TEST_GFN, mem, pages, SLAT_RWX, true);
+	mshv_free(mem, pages * PAGE_SIZE);
+}
+
+/* A terabyte that holds little */
+TEST_F_TIMEOUT(scale, sparse_terabyte, 120)
+{
+	const u64 size = 1024 * GIB;
+	u64 gpa, step = 96 * HUGE_SIZE;
+	u8 *mem;
+
+	require_feature(FEATURE_FAST_NO_ACCESS);
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, madvise(mem, size, MADV_NOHUGEPAGE));
+	test_pt_setup(&self->pt, 1);
+	test_map(&self->pt, TEST_GFN, mem, size, MEM_RWX);
+	for (gpa = TEST_GPA; gpa < GUEST_GPA_LIMIT; gpa += step)
+		test_guest(&self->pt.vp[0], guest_write, .rdi = gpa, .rsi = gpa);
+	for (gpa = TEST_GPA; gpa < GUEST_GPA_LIMIT; gpa += step)
+		EXPECT_EQ(gpa, *(u64 *)(mem + (gpa - TEST_GPA)));
+	/* To take back all of it costs what is there */
+	ASSERT_EQ(0, oracle_reset());
+	ASSERT_EQ(0, madvise(mem, size, MADV_DONTNEED));
+	EXPECT_GE((GUEST_GPA_LIMIT - TEST_GPA) / step + 1, map_counter().calls);
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN,
+				      (GUEST_GPA_LIMIT - TEST_GPA) / PAGE_SIZE));
+	test_guest_result(0, &self->pt.vp[0], guest_read, .rdi = TEST_GPA);
+	test_unmap(&self->pt, TEST_GFN, mem, size);
+	munmap(mem, size);
+}
+
+TEST_HARNESS_MAIN
