@@ -4,7 +4,7 @@
 # make check                    everything the repository can verify about itself
 
 export KDIR O CPUS MEM TESTS CONFIG ACCEL HV CMDLINE TIMEOUT BOOT_TIMEOUT CACHE
-export TARGETS TEST_ONLY CHECKS LIST SEED
+export TARGETS TEST_ONLY CHECKS LIST SEED KERNELS QUICK BASE
 unexport MAKEFLAGS MAKELEVEL
 
 help:
@@ -36,6 +36,19 @@ kselftest:
 check:
 	@scripts/check
 
+#h make checkpatches
+#h	Each patch by itself: compilers, sparse, checkpatch, coccinelle, the suite;
+#h	a table. QUICK=1 leaves out what takes longest.
+checkpatches:
+	@scripts/checkpatches
+
+#h make bench
+#h	What guest memory costs under v6.18, the series and later drivers.
+#h	  KERNELS="..." some of v6.18 1/7 ... 7/7 v6.19.11 v7.2.6
+#h	  QUICK=1       v6.18, 7/7 and v7.2.6 only, without counting instructions
+bench:
+	@scripts/bench
+
 #h make boottime
 #h	Time until the root's init runs, with and without the hypervisor.
 boottime:
@@ -46,4 +59,4 @@ boottime:
 clean:
 	rm -rf $(or $(O),$(or $(CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mshv-nested-root)/build)
 
-.PHONY: help kselftest check boottime clean
+.PHONY: help kselftest check checkpatches bench boottime clean
