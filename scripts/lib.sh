@@ -135,14 +135,33 @@ tree_link() {
 	tree_reset "$1" mshv-base
 }
 
-# tree_am TREE PATCH...: git am; one line and an untouched HEAD on failure
+# tree_new TREE REPO COMMIT: as tree_link, but keeps the files of a tree of the
+# same commit, which is faster, and none of its branches
+tree_new() {
+	if [ "$(kgit -C "$1" rev-parse -q --verify 'mshv-base^{commit}' 2>/dev/null)" = "$3" ] &&
+			tree_reset "$1" mshv-base; then
+		kgit -C "$1" for-each-ref --format='delete %(refname)' refs/heads refs/tags/sent |
+			kgit -C "$1" update-ref --stdin
+	else
+		rm -rf "$1"
+		mkdir -p "$(dirname "$1")"
+		tree_link "$@"
+	fi
+}
+
+# tree_am [-s] TREE PATCH...: git am; one line and an untouched HEAD on failure.
+# -s signs off by the committer, now.
 tree_am() {
-	local tree=$1 patch log
+	local tree patch log how=--committer-date-is-author-date
+	if [ "$1" = -s ]; then
+		how=-s
+		shift
+	fi
+	tree=$1
 	shift
 	for patch; do
 		log=$tree/.git/mshv-am.log
-		if ! kgit -C "$tree" am -q --committer-date-is-author-date "$patch" \
-				>"$log" 2>&1 </dev/null; then
+		if ! kgit -C "$tree" am -q $how "$patch" >"$log" 2>&1 </dev/null; then
 			kgit -C "$tree" am --abort >/dev/null 2>&1 || true
 			if grep -q 'No space left' "$log"; then failed "git am" "$log"; fi
 			die "${patch#"$TOP"/} does not apply on $(kgit -C "$tree" log -1 --format='%h (%s)'); rebase it with scripts/apply and scripts/refresh, details in $log"
@@ -181,3 +200,23 @@ maintainers_into() {
 	}
 	mv "$1/MAINTAINERS.new" "$1/MAINTAINERS"
 }
+
+# What checkpatch cannot know here:
+#  FILE_PATH_CHANGES, UNKNOWN_COMMIT_ID, BAD_FIXES_TAG: the tree has no history
+#  CONFIG_DESCRIPTION, SPDX_LICENSE_TAG in fragments: not Kconfig files
+#  NEW_TYPEDEFS, VOLATILE, AVOID_EXTERNS: there is no kernel below bare-metal
+#  programs to take types, READ_ONCE() or linker symbols from
+#  PREFER_DEFINED_ATTRIBUTE_MACRO, CAMELCASE: somebody has to define them
+#  BRACES, MACRO_WITH_FLOW_CONTROL, COMPLEX_MACRO: the kselftest harness ends
+#  EXPECT_*() in a block of its own, and SKIP() returns
+#  LINE_SPACING: a register variable with asm() is a declaration
+#  SPDX_LICENSE_TAG: the check spdx looks at it
+#  SPACING, FUNCTION_ARGUMENTS: misread FIXTURE_DATA(x) *self and attributes
+#  EMBEDDED_FUNCTION_NAME: instructions in asm() are named like their wrappers
+#  UNSPECIFIED_INT: unsigned __int128
+#  PARENTHESIS_ALIGNMENT: guest code in the arguments of a macro
+#  BIT_MACRO: there is none in user space and in bare-metal programs
+#  PREFER_PR_LEVEL and friends: no printk in user space
+#  OPEN_ENDED_LINE: in the series, as trace events are written
+CHECKPATCH_IGNORE=FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID,BAD_FIXES_TAG
+CHECKPATCH_IGNORE_PROGRAMS=NEW_TYPEDEFS,VOLATILE,AVOID_EXTERNS,PREFER_PR_LEVEL,CONST_STRUCT,SPLIT_STRING,MACRO_ARG_REUSE,PREFER_DEFINED_ATTRIBUTE_MACRO,CAMELCASE,SPDX_LICENSE_TAG,BRACES,MACRO_WITH_FLOW_CONTROL,COMPLEX_MACRO,LINE_SPACING,SPACING,EMBEDDED_FUNCTION_NAME,UNSPECIFIED_INT,PARENTHESIS_ALIGNMENT,BIT_MACRO,FUNCTION_ARGUMENTS
