@@ -49,6 +49,18 @@ checkpatches:
 bench:
 	@scripts/bench
 
+#h make rehearse-send
+#h	Write the mails of the series to build/send with b4 and inspect them, as
+#h	they will be sent by whom git has as user.name and user.email. Nothing is
+#h	sent; scripts/send --send does that.
+#h	  SELFTESTS=1   with the patch of the tests
+#h	  VERSION=2     as version 2, which needs
+#h	  PREVIOUS=REV  the version before: a revision, or a directory of patches
+#h	  CHANGES=FILE  what has changed, if the cover letter does not say it
+rehearse-send:
+	@scripts/send $(if $(SELFTESTS),-s) $(if $(VERSION),-v '$(VERSION)') \
+		$(if $(PREVIOUS),-p '$(PREVIOUS)') $(if $(CHANGES),-c '$(CHANGES)')
+
 #h make boottime
 #h	Time until the root's init runs, with and without the hypervisor.
 boottime:
@@ -59,4 +71,4 @@ boottime:
 clean:
 	rm -rf $(or $(O),$(or $(CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mshv-nested-root)/build)
 
-.PHONY: help kselftest check checkpatches bench boottime clean
+.PHONY: help kselftest check checkpatches bench boottime clean rehearse-send
