@@ -4,7 +4,7 @@
 # make check                    everything the repository can verify about itself
 
 export KDIR O CPUS MEM TESTS CONFIG ACCEL HV CMDLINE TIMEOUT BOOT_TIMEOUT CACHE
-export TARGETS TEST_ONLY CHECKS LIST SEED KERNELS QUICK BASE
+export TARGETS TEST_ONLY CHECKS LIST SEED DURATION SCRIPT KERNELS QUICK BASE
 unexport MAKEFLAGS MAKELEVEL
 
 help:
@@ -27,12 +27,16 @@ help:
 #h	  CACHE=DIR     downloads, trees and builds
 #h	                (default: $XDG_CACHE_HOME or ~/.cache, mshv-nested-root)
 #h	  TEST_ONLY=0   without the test-only kernel patches
+#h	  SEED=1        of mshv_mm_fuzz, the fuzzer of guest memory
+#h	  DURATION=4    seconds that it takes; TIMEOUT grows by as much
+#h	  SCRIPT=FILE   or text: operations for it to repeat, as it printed them
 kselftest:
 	@scripts/kselftest
 
 #h make check
 #h	Verify everything. CHECKS="name ..." runs only these, LIST=1 lists them.
-#h	  SEED=1        of the fuzzer of the hypervisor (CHECKS=hvfuzz)
+#h	  SEED=1        of the fuzzers: of the hypervisor (CHECKS=hvfuzz) and of
+#h	                guest memory (CHECKS=mm-fuzz), which takes DURATION=120
 check:
 	@scripts/check
 

@@ -56,6 +56,37 @@ COMMAND(guest_touch)
 	jnz	guest_touch
 	hlt
 
+COMMAND(guest_walk)
+	mov	(%rdi), %r9
+	cmp	(%rcx), %r9
+	jne	differs
+	mov	(%rax), %r8
+	mov	%rdx, (%rdi)
+	mov	%rdx, (%rcx)
+	mov	%r8, 8(%rcx)
+	movabs	$0x100000000, %r8
+	add	%r8, %rdx
+	add	$4096, %rdi
+	add	$16, %rcx
+	add	$8, %rax
+	dec	%rsi
+	jnz	guest_walk
+	hlt
+
+COMMAND(guest_compare)
+	mov	(%rdi), %r9
+	cmp	(%rcx), %r9
+	jne	differs
+	add	$4096, %rdi
+	add	$16, %rcx
+	dec	%rsi
+	jnz	guest_compare
+	hlt
+
+differs:
+	mov	%r9, %rax
+	hlt
+
 COMMAND(guest_count)
 	incq	(%rdi)
 	cmpq	$0, (%rsi)

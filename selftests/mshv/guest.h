@@ -49,6 +49,12 @@ enum guest_dump_slot {
 	DUMP_COUNT
 };
 
+/* What guest_walk has last written to a page, and the counter before that */
+struct guest_expected {
+	unsigned long long value;
+	unsigned long long counter;
+};
+
 /* The code as it is linked into the test, position independent */
 extern const char guest_code_start[], guest_code_end[];
 
@@ -66,6 +72,17 @@ extern const char guest_fill[];
 extern const char guest_check[];
 /* rsi quadwords of the area at rdi, in steps of rdx, modulo rcx + 1 bytes (rax = 0) */
 extern const char guest_touch[];
+
+/*
+ * Check and rewrite a quadword in each of rsi pages at rdi. What is expected of a
+ * page is in a struct guest_expected, those of all pages are at rcx; rax has a
+ * counter for each page, whose value from just before the write is kept there. The
+ * new value is rdx for the first page, and 1 << 32 more for each that follows.
+ * Halts with rsi = 0, or early, rax = what is there, at a page that is different.
+ */
+extern const char guest_walk[];
+/* the same without writing, and without counters */
+extern const char guest_compare[];
 /* *rdi = 1, 2, 3, ... until *rsi is not zero */
 extern const char guest_count[];
 /* the same with lock incq, for several VPs on one quadword */

@@ -11,10 +11,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/swap.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "../kselftest_harness.h"
 #include "mshv_util.h"
@@ -132,27 +130,6 @@ static long check_mirror(struct mshv_vp *vp, u64 gfn, u8 *mem, size_t pages,
 	return wrong;
 }
 
-static bool read_text(const char *name, char *text, size_t size)
-{
-	int fd = open(name, O_RDONLY);
-	ssize_t n = -1;
-
-	if (fd >= 0) {
-		n = read(fd, text, size - 1);
-		close(fd);
-	}
-	text[n < 0 ? 0 : n] = 0;
-	return n > 0;
-}
-
-static u64 now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
-}
-
 /* Wait for a child, or any, at most @msec: the wait status, or -1 */
 static int reap(pid_t child, int msec)
 {
@@ -214,7 +191,7 @@ FIXTURE(movable)
 	u8 *mem;
 	size_t pages;
 	int kmsg;
-	char swap[64];
+	char swap[SWAP_NAME];
 };
 
 FIXTURE_SETUP(movable)
@@ -236,13 +213,7 @@ FIXTURE_TEARDOWN(movable)
 {
 	mshv_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
-	if (self->swap[0]) {
-		swapoff(self->swap);
-		if (strncmp(self->swap, "/dev/", 5))
-			unlink(self->swap);
-		else
-			write_file("/sys/block/zram0/reset", "1");
-	}
+	swap_stop(self->swap);
 	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
 }
 
@@ -1044,56 +1015,9 @@ TEST_F(movable, two_vps_touch_interleaved_pages)
  * Reclaim
  */
 
-static bool swap_write_header(int fd, size_t pages)
-{
-	static u8 header[PAGE_SIZE];
-	u32 *info = (u32 *)(header + 1024);
-	size_t i;
-
-	for (i = 0; i < pages; i++)
-		if (pwrite(fd, header, PAGE_SIZE, i * PAGE_SIZE) !=
-		    (ssize_t)PAGE_SIZE)
-			return false;
-	info[0] = 1;		/* version */
-	info[1] = pages - 1;	/* last page */
-	memcpy(header + PAGE_SIZE - 10, "SWAPSPACE2", 10);
-	return pwrite(fd, header, PAGE_SIZE, 0) == (ssize_t)PAGE_SIZE &&
-	       !fsync(fd);
-}
-
-/* Is there swap? If not, try a zram device and a file in this directory */
-static bool have_swap(FIXTURE_DATA(movable) *self)
-{
-	const size_t pages = 2048;
-	char text[1024], *line;
-	bool ok;
-	int fd;
-
-	if (read_text("/proc/swaps", text, sizeof(text))) {
-		line = strchr(text, '\n');
-		if (line && line[1])
-			return true;
-	}
-
-	if (write_file("/sys/block/zram0/disksize", "8M")) {
-		snprintf(self->swap, sizeof(self->swap), "/dev/zram0");
-		fd = open(self->swap, O_RDWR | O_CLOEXEC);
-	} else {
-		snprintf(self->swap, sizeof(self->swap), "./mshv-swap-XXXXXX");
-		fd = mkostemp(self->swap, O_CLOEXEC);
-	}
-	if (fd < 0) {
-		self->swap[0] = 0;
-		return false;
-	}
-	ok = swap_write_header(fd, pages);
-	close(fd);
-	return ok && !swapon(self->swap, 0);
-}
-
 TEST_F(movable, what_the_guest_wrote_to_clean_pages_is_not_lost)
 {
-	bool swap = have_swap(self);
+	bool swap = swap_start(self->swap);
 	size_t i;
 
 	require_pagemap();
@@ -1122,7 +1046,7 @@ TEST_F(movable, what_the_guest_wrote_after_swapping_in_is_not_lost)
 	u64 pfn;
 	u64 round;
 
-	if (!have_swap(self))
+	if (!swap_start(self->swap))
 		SKIP(return, "needs: swap");
 	require_pagemap();
 	create_region(MEM_RWX);
@@ -1183,9 +1107,9 @@ TEST_F(movable, merged_pages_part_when_the_guest_writes)
 	int i;
 
 	require_pagemap();
-	if (!read_text(KSM "run", run, sizeof(run)) ||
-	    !read_text(KSM "pages_to_scan", scan, sizeof(scan)) ||
-	    !read_text(KSM "sleep_millisecs", pause, sizeof(pause)))
+	if (!read_file(KSM "run", run, sizeof(run)) ||
+	    !read_file(KSM "pages_to_scan", scan, sizeof(scan)) ||
+	    !read_file(KSM "sleep_millisecs", pause, sizeof(pause)))
 		SKIP(return, "needs: KSM");
 	create_region(MEM_RWX);
 	for (i = 0; i < 16; i++) {

@@ -13,14 +13,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "mshv_util.h"
-
-/* Bit of /proc/kpageflags */
-#define KPF_DIRTY	4
 
 static void __printf(1, 2) say(const char *fmt, ...);
 
@@ -601,6 +599,14 @@ long guest_thread_join(struct guest_thread *thread)
 	return thread->ret;
 }
 
+u64 now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
+}
+
 bool wait_for_change(const u64 *value, u64 old, int msec)
 {
 	struct timespec now, end;
@@ -635,6 +641,19 @@ bool write_file(const char *path, const char *text)
 	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
 	close(fd);
 	return ok;
+}
+
+bool read_file(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = -1;
+
+	if (fd >= 0) {
+		n = read(fd, text, size - 1);
+		close(fd);
+	}
+	text[n < 0 ? 0 : n] = 0;
+	return n > 0;
 }
 
 long read_field(const char *path, const char *name)
@@ -713,16 +732,28 @@ void *mshv_alloc(enum mshv_backing backing, size_t size)
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 		break;
 	case BACKING_MEMFD:
-		fd = memfd_create("mshv-test", MFD_CLOEXEC);
-		if (fd < 0)
-			break;
-		if (!ftruncate(fd, size))
-			addr = map_at(size, PAGE_SIZE, MAP_SHARED, fd);
-		close(fd);
+		fd = mshv_alloc_memfd(&addr, size, PAGE_SIZE);
+		if (fd >= 0)
+			close(fd);
 		break;
 	}
 
 	return addr;
+}
+
+int mshv_alloc_memfd(void **addr, size_t size, size_t align)
+{
+	int fd = memfd_create("mshv-test", MFD_CLOEXEC);
+
+	*addr = NULL;
+	if (fd < 0)
+		return -1;
+	if (!ftruncate(fd, size))
+		*addr = map_at(size, align, MAP_SHARED, fd);
+	if (*addr)
+		return fd;
+	close(fd);
+	return -1;
 }
 
 void mshv_free(void *addr, size_t size)
@@ -731,7 +762,7 @@ void mshv_free(void *addr, size_t size)
 		munmap(addr, size);
 }
 
-u64 page_pfn(const void *addr)
+u64 pagemap_entry(const void *addr)
 {
 	static int fd = -1;
 	u64 entry = 0;
@@ -747,11 +778,15 @@ u64 page_pfn(const void *addr)
 		owner = getpid();
 	}
 
-	if (pread(fd, &entry, sizeof(entry), offset) != sizeof(entry))
-		return 0;
-	if (!(entry >> 63))
-		return 0;
-	return entry & ((1ULL << 55) - 1);
+	return pread(fd, &entry, sizeof(entry), offset) == sizeof(entry) ?
+	       entry : 0;
+}
+
+u64 page_pfn(const void *addr)
+{
+	u64 entry = pagemap_entry(addr);
+
+	return entry & PM_PRESENT ? entry & PM_PFN : 0;
 }
 
 bool pagemap_usable(void)
@@ -800,60 +835,101 @@ long resident(const u8 *mem, size_t pages)
 	return count;
 }
 
+u64 page_flags(const void *addr)
+{
+	static int fd = -1;
+	u64 flags = 0;
+
+	if (fd < 0)
+		fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	return pread(fd, &flags, sizeof(flags), page_pfn(addr) *
+		     sizeof(flags)) == sizeof(flags) ? flags : 0;
+}
+
 bool page_dirty(const void *addr)
 {
-	int fd = open("/proc/kpageflags", O_RDONLY);
-	u64 flags = 0;
-	bool ok;
+	return page_flags(addr) & KPF_DIRTY;
+}
 
-	ok = fd >= 0 && pread(fd, &flags, sizeof(flags),
-			      page_pfn(addr) * sizeof(flags)) == sizeof(flags);
-	if (fd >= 0)
-		close(fd);
-	return ok && flags & 1ULL << KPF_DIRTY;
+int slat_entries(struct mshv_pt *pt, u64 gfn, u64 pages,
+		 struct oracle_slat *entries)
+{
+	static struct oracle_slat runs[4096];
+	long i, n;
+	u64 page;
+
+	n = oracle_audit(pt->id, gfn, gfn + pages - 1, runs, ARRAY_SIZE(runs));
+	if (n < 0)
+		return n;
+
+	memset(entries, 0, pages * sizeof(*entries));
+	for (i = 0; i < n; i++) {
+		for (page = runs[i].gfn; page < runs[i].gfn + runs[i].pages; page++) {
+			if (page < gfn || page >= gfn + pages)
+				continue;
+			entries[page - gfn] = (struct oracle_slat){
+				.gfn = page,
+				.spa = runs[i].spa +
+				       ((page - runs[i].gfn) << PAGE_SHIFT),
+				.pages = 1,
+				.flags = runs[i].flags,
+			};
+		}
+	}
+	return 0;
+}
+
+/* What is wrong with an entry, NULL if nothing is */
+static const char *slat_fault(const struct oracle_slat *entry, u64 pfn,
+			      u32 perms, bool all)
+{
+	if (!entry->pages)
+		return all ? "is not mapped" : NULL;
+	if (entry->flags & SLAT_NO_ACCESS)
+		return all ? "is no-access" : NULL;
+	if (!pfn)
+		return "maps a page the VMM does not";
+	if (entry->spa >> PAGE_SHIFT != pfn)
+		return "maps another page than the VMM";
+	if ((entry->flags & SLAT_PERMISSIONS) != perms &&
+	    (all || (entry->flags & SLAT_PERMISSIONS) != (perms & ~SLAT_WRITE)))
+		return "has other permissions";
+	return NULL;
 }
 
 long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 		u64 pages, u32 perms, bool all)
 {
-	struct oracle_slat entry;
+	struct oracle_slat entries[HUGE_PAGES];
+	u64 pfns[HUGE_PAGES], i, n;
+	const char *where = addr, *what;
 	long wrong = 0;
-	u64 i;
 	int ret;
 
-	for (i = 0; i < pages; i++) {
-		const char *where = (const char *)addr + i * PAGE_SIZE;
-		u64 pfn = page_pfn(where);
-		const char *what = NULL;
-
-		ret = oracle_slat(pt->id, gfn + i, &entry);
-		if (ret == -ENOENT) {
-			if (!all)
-				continue;
-			entry.spa = 0;
-			entry.flags = 0;
-			what = "is not mapped";
-		} else if (ret) {
+	for (; pages; pages -= n, gfn += n, where += n * PAGE_SIZE) {
+		n = pages < HUGE_PAGES ? pages : HUGE_PAGES;
+		for (i = 0; i < n; i++)
+			pfns[i] = page_pfn(where + i * PAGE_SIZE);
+		ret = slat_entries(pt, gfn, n, entries);
+		if (ret)
 			return ret;
-		} else if (entry.flags & SLAT_NO_ACCESS) {
-			if (!all)
-				continue;
-			what = "is no-access";
-		} else if (!pfn) {
-			what = "maps a page the VMM does not";
-		} else if (entry.spa >> PAGE_SHIFT != pfn) {
-			what = "maps another page than the VMM";
-		} else if ((entry.flags & SLAT_PERMISSIONS) != perms &&
-			   (all || (entry.flags & SLAT_PERMISSIONS) !=
-				   (perms & ~SLAT_WRITE))) {
-			what = "has other permissions";
-		}
 
-		if (what && !wrong++)
-			say("GFN %#llx %s: SPA %#llx flags %#x, PFN %#llx perms %#x",
-			    (unsigned long long)gfn + i, what,
-			    (unsigned long long)entry.spa, entry.flags,
-			    (unsigned long long)pfn, perms);
+		for (i = 0; i < n; i++) {
+			if (!slat_fault(&entries[i], pfns[i], perms, all))
+				continue;
+			/* Where something is going on look again, at this one */
+			pfns[i] = page_pfn(where + i * PAGE_SIZE);
+			ret = slat_entries(pt, gfn + i, 1, &entries[i]);
+			if (ret)
+				return ret;
+			what = slat_fault(&entries[i], pfns[i], perms, all);
+			if (what && !wrong++)
+				say("GFN %#llx %s: SPA %#llx flags %#x, PFN %#llx perms %#x",
+				    (unsigned long long)gfn + i, what,
+				    (unsigned long long)entries[i].spa,
+				    entries[i].flags,
+				    (unsigned long long)pfns[i], perms);
+		}
 	}
 
 	return wrong;
@@ -891,6 +967,69 @@ struct oracle_counter unmap_counter(void)
 
 	oracle_counter(HVCALL_UNMAP_GPA_PAGES, &counter);
 	return counter;
+}
+
+/*
+ * Swap
+ */
+
+static bool swap_write_header(int fd, size_t pages)
+{
+	static u8 header[PAGE_SIZE];
+	u32 *info = (u32 *)(header + 1024);
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		if (pwrite(fd, header, PAGE_SIZE, i * PAGE_SIZE) !=
+		    (ssize_t)PAGE_SIZE)
+			return false;
+	info[0] = 1;		/* version */
+	info[1] = pages - 1;	/* last page */
+	memcpy(header + PAGE_SIZE - 10, "SWAPSPACE2", 10);
+	return pwrite(fd, header, PAGE_SIZE, 0) == (ssize_t)PAGE_SIZE &&
+	       !fsync(fd);
+}
+
+bool swap_start(char *name)
+{
+	const size_t pages = 2048;
+	char text[1024], *line;
+	bool ok;
+	int fd;
+
+	name[0] = 0;
+	if (read_file("/proc/swaps", text, sizeof(text))) {
+		line = strchr(text, '\n');
+		if (line && line[1])
+			return true;
+	}
+
+	if (write_file("/sys/block/zram0/disksize", "8M")) {
+		snprintf(name, SWAP_NAME, "/dev/zram0");
+		fd = open(name, O_RDWR | O_CLOEXEC);
+	} else {
+		snprintf(name, SWAP_NAME, "./mshv-swap-XXXXXX");
+		fd = mkostemp(name, O_CLOEXEC);
+	}
+	if (fd < 0) {
+		name[0] = 0;
+		return false;
+	}
+	ok = swap_write_header(fd, pages);
+	close(fd);
+	return ok && !swapon(name, 0);
+}
+
+void swap_stop(char *name)
+{
+	if (!name[0])
+		return;
+	swapoff(name);
+	if (strncmp(name, "/dev/", 5))
+		unlink(name);
+	else
+		write_file("/sys/block/zram0/reset", "1");
+	name[0] = 0;
 }
 
 /*

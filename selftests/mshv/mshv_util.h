@@ -170,6 +170,7 @@ int guest_thread_start(struct guest_thread *thread, struct mshv_vp *vp,
 		       const char *command, struct guest_args args);
 /* Returns thread->ret */
 long guest_thread_join(struct guest_thread *thread);
+u64 now_ms(void);
 /* Wait until *value differs from @old, at most @msec: did it change? */
 bool wait_for_change(const u64 *value, u64 old, int msec);
 
@@ -183,9 +184,23 @@ enum mshv_backing {
 
 /* NULL with errno ENOTSUP if the system cannot give this kind of memory */
 void *mshv_alloc(enum mshv_backing backing, size_t size);
+/* BACKING_MEMFD, with the file descriptor: -1 if that cannot be had */
+int mshv_alloc_memfd(void **addr, size_t size, size_t align);
 void mshv_free(void *addr, size_t size);
 /* Ask for huge pages of the system's pool, false if it has not that many */
 bool hugetlb_reserve(unsigned int pages);
+/* The entry of /proc/self/pagemap, and of /proc/kpageflags; 0 if there is none */
+u64 pagemap_entry(const void *addr);
+u64 page_flags(const void *addr);
+
+/* Bits of pagemap_entry() and page_flags() */
+#define PM_UFFD_WP	BIT(57)
+#define PM_EXCLUSIVE	BIT(56)
+#define PM_PRESENT	BIT(63)
+#define PM_PFN		(BIT(55) - 1)
+#define KPF_DIRTY	BIT(4)
+#define KPF_ZERO_PAGE	BIT(24)
+
 /* PFN of a page present at @addr, 0 if there is none or it cannot be seen */
 u64 page_pfn(const void *addr);
 bool pagemap_usable(void);
@@ -203,6 +218,18 @@ static inline u64 *quad(u8 *mem, size_t page)
 bool write_file(const char *path, const char *text);
 /* Number in the line "@name <number>" or "@name: <number>" of a file; -errno */
 long read_field(const char *path, const char *name);
+
+/* What is in a file, as far as it fits; false if that is nothing */
+bool read_file(const char *path, char *text, size_t size);
+
+/*
+ * Is there swap? If not, try a zram device and a file in this directory; @name
+ * is for swap_stop() then.
+ */
+#define SWAP_NAME	64
+bool swap_start(char *name);
+void swap_stop(char *name);
+
 /* Pins acquired and not released, of the whole system; -errno */
 long pin_balance(void);
 
@@ -215,6 +242,10 @@ long pin_balance(void);
  */
 long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 		u64 pages, u32 perms, bool all);
+
+/* The SLAT entry of each page of a range; one of no pages where there is none */
+int slat_entries(struct mshv_pt *pt, u64 gfn, u64 pages,
+		 struct oracle_slat *entries);
 
 /* Does the SLAT give the guest any access to the GFN? No, without an oracle */
 bool accessible(struct mshv_pt *pt, u64 gfn);
