@@ -28,7 +28,7 @@ help:
 #h	                (default: $XDG_CACHE_HOME or ~/.cache, mshv-nested-root)
 #h	  TEST_ONLY=0   without the test-only kernel patches
 #h	  SEED=1        of mshv_mm_fuzz, the fuzzer of guest memory
-#h	  DURATION=4    seconds that it takes; TIMEOUT grows by as much
+#h	  DURATION=2    seconds that it takes; TIMEOUT grows by as much
 #h	  SCRIPT=FILE   or text: operations for it to repeat, as it printed them
 kselftest:
 	@scripts/kselftest

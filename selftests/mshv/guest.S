@@ -64,7 +64,10 @@ COMMAND(guest_walk)
 	mov	%rdx, (%rdi)
 	mov	%rdx, (%rcx)
 	mov	%r8, 8(%rcx)
-	movabs	$0x100000000, %r8
+	inc	%rdx
+	test	$31, %dl
+	jnz	guest_walk
+	movabs	$0x100000000 - 32, %r8
 	add	%r8, %rdx
 	add	$4096, %rdi
 	add	$16, %rcx

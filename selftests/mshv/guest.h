@@ -77,7 +77,9 @@ extern const char guest_touch[];
  * Check and rewrite a quadword in each of rsi pages at rdi. What is expected of a
  * page is in a struct guest_expected, those of all pages are at rcx; rax has a
  * counter for each page, whose value from just before the write is kept there. The
- * new value is rdx for the first page, and 1 << 32 more for each that follows.
+ * new value is rdx, a multiple of 32, for the first page, and 1 << 32 more for each
+ * that follows. This is done 32 times for each page, adding 1 each time: who has
+ * a stale translation of the page goes on to use it.
  * Halts with rsi = 0, or early, rax = what is there, at a page that is different.
  */
 extern const char guest_walk[];

@@ -189,7 +189,6 @@ static u32 walk_guest(struct fuzz *f, struct mshv_vp *vp, unsigned int actor,
 		      u32 first, u32 pages, const char *command)
 {
 	const u64 table = TABLE_GPA + offsetof(struct table, expected[actor]);
-	const u32 seq = ++f->seq[actor];
 	u32 page = first, end = first + pages, again = NO_PAGE, skipped = 0;
 	unsigned int tries = 0;
 	u64 ended = 0;
@@ -198,7 +197,7 @@ static u32 walk_guest(struct fuzz *f, struct mshv_vp *vp, unsigned int actor,
 		struct guest_args args = {
 			.rdi = TEST_GPA + page * PAGE_SIZE + slot_offset(actor),
 			.rsi = end - page,
-			.rdx = slot_value(actor, page, seq),
+			.rdx = slot_value(actor, page, 32 * ++f->seq[actor]),
 			.rcx = table + page * sizeof(struct guest_expected),
 			.rax = TABLE_GPA + page * sizeof(u64),
 		};

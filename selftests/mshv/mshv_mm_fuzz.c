@@ -28,7 +28,7 @@
 
 #define AUDIT_EVERY	128		/* operations */
 #define SHRINK_SECONDS	30
-#define DEFAULT_SECONDS	4
+#define DEFAULT_SECONDS	2
 #define TESTS		8		/* that share the DURATION */
 #define FOREVER		1000000
 
@@ -519,13 +519,13 @@ FIXTURE_TEARDOWN(script)
 TEST_F_TIMEOUT(script, is_cut_down_to_what_fails, FOREVER)
 {
 	u64 random = opt.seed;
-	u32 n = 24, i;
+	u32 n = 12, i;
 
 	if (opt.script)
 		SKIP(return, "SCRIPT is run instead");
 	for (i = 0; i < n; i++)
 		self->ops[i] = fuzz_make(fuzz, WALK, i % MAX_VPS, &random);
-	self->ops[12] = fuzz_make(fuzz, SPOIL, ONE_THREAD, &random);
+	self->ops[6] = fuzz_make(fuzz, SPOIL, ONE_THREAD, &random);
 	EXPECT_TRUE(replay(fuzz, BACKING_ANON, self->ops, n));
 	n = minimize(fuzz, BACKING_ANON, self->ops, n, now_ms() + 20000);
 	EXPECT_EQ(1, n);
