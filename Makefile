@@ -13,6 +13,7 @@ help:
 #h make kselftest TARGETS=mshv
 #h	Install what is missing, fetch v6.18, apply patches/, build, boot the
 #h	nested root VM, run selftests/mshv in it. Exit status: the verdict.
+#h	  BASE=v6.18    what to fetch: a name in scripts/bases
 #h	  KDIR=DIR      a clean 6.18 kernel tree to use instead of fetching one;
 #h	                it is only read, and taken as it is if it has the series
 #h	  O=DIR         where to build (default: in the cache); logs are in O/run
