@@ -4,7 +4,7 @@
 # make check                    everything the repository can verify about itself
 
 export KDIR O CPUS MEM TESTS CONFIG ACCEL HV CMDLINE TIMEOUT BOOT_TIMEOUT CACHE
-export TARGETS TEST_ONLY CHECKS LIST SEED DURATION SCRIPT KERNELS QUICK BASE
+export TARGETS TEST_ONLY CHECKS LIST SEED DURATION SCRIPT MUTANTS KERNELS QUICK BASE
 unexport MAKEFLAGS MAKELEVEL
 
 help:
@@ -47,6 +47,12 @@ check:
 checkpatches:
 	@scripts/checkpatches
 
+#h make mutants
+#h	Makes the driver wrong in each of the ways in selftests/nested-root/mutants
+#h	and tells which test notices. MUTANTS="name ..." runs some.
+mutants:
+	@scripts/mutants
+
 #h make bench
 #h	What guest memory costs under v6.18, the series and later drivers.
 #h	  KERNELS="..." some of v6.18 1/7 ... 7/7 v6.19.11 v7.2.6
@@ -76,4 +82,4 @@ boottime:
 clean:
 	rm -rf $(or $(O),$(or $(CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mshv-nested-root)/build)
 
-.PHONY: help kselftest check checkpatches bench boottime clean rehearse-send
+.PHONY: help kselftest check checkpatches mutants bench boottime clean rehearse-send

@@ -957,9 +957,14 @@ TEST_F(memory, vps_of_different_chunks_fault_in_parallel)
 		.cpu = 1,
 	};
 	pthread_t thread;
+	u64 scheduler;
 	int msec;
 
 	require_cpus(2);
+	/* Only then VPs run where their threads do */
+	ASSERT_EQ(0, oracle_scheduler(&scheduler));
+	if (scheduler != ORACLE_SCHEDULER_ROOT)
+		SKIP(return, "needs: the root scheduler");
 	map_all();
 	/* The guest's own pages are there from now on */
 	test_guest(self->vp, guest_read, .rdi = DATA_GPA);

@@ -992,7 +992,7 @@ static bool swap_write_header(int fd, size_t pages)
 
 bool swap_start(char *name)
 {
-	const size_t pages = 2048;
+	const size_t pages = 16384;
 	char text[1024], *line;
 	bool ok;
 	int fd;
@@ -1004,7 +1004,7 @@ bool swap_start(char *name)
 			return true;
 	}
 
-	if (write_file("/sys/block/zram0/disksize", "8M")) {
+	if (write_file("/sys/block/zram0/disksize", "64M")) {
 		snprintf(name, SWAP_NAME, "/dev/zram0");
 		fd = open(name, O_RDWR | O_CLOEXEC);
 	} else {

@@ -55,6 +55,9 @@ enum oracle_command {
 #define ORACLE_PAGE_EXCLUSIVE	3
 #define ORACLE_PAGE_NOT_RAM	4
 
+/* oracle_scheduler(): HV_SCHEDULER_TYPE_ROOT */
+#define ORACLE_SCHEDULER_ROOT	4
+
 #define ORACLE_INJECT_FOREVER	1
 
 /* oracle_option(): large units are refused where there are 4K entries */

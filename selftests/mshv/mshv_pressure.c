@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Movable regions where memory is short, far away, or not to be had: limits of a
+ * memory cgroup, swap, the OOM killer, NUMA nodes, allocations that fail.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../kselftest_harness.h"
+#include "mshv_util.h"
+
+#define CGROUP		"/tmp/mshv-cgroup"
+#define GROUP		CGROUP "/mshv-test"
+#define DEBUGFS		"/sys/kernel/debug/"
+
+FIXTURE(pressure)
+{
+	struct mshv_pt pt;
+	struct mshv_vp *vp;
+	u8 *mem;
+	size_t pages;
+	long pins;
+	char swap[SWAP_NAME];
+};
+
+FIXTURE_SETUP(pressure)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_feature(FEATURE_MOVABLE);
+	self->pins = pin_balance();
+	self->pages = 16 * HUGE_PAGES;
+	self->mem = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
+	ASSERT_NE(NULL, self->mem);
+}
+
+static void leave_group(void)
+{
+	write_file(CGROUP "/cgroup.procs", "0");
+	rmdir(GROUP);
+	umount(CGROUP);
+	rmdir(CGROUP);
+}
+
+FIXTURE_TEARDOWN(pressure)
+{
+	mshv_pt_close(&self->pt);
+	mshv_free(self->mem, self->pages * PAGE_SIZE);
+	swap_stop(self->swap);
+	leave_group();
+	EXPECT_EQ(self->pins, pin_balance());
+}
+
+#define BYTES		(self->pages * PAGE_SIZE)
+
+#define create_region() do { \
+	test_pt_setup(&self->pt, 2); \
+	self->vp = &self->pt.vp[0]; \
+	test_map(&self->pt, TEST_GFN, self->mem, BYTES, MEM_RWX); \
+} while (0)
+
+#define CHECK() do { \
+	if (oracle_present() && pagemap_usable()) \
+		test_slat(&self->pt, TEST_GFN, self->mem, self->pages, \
+			  SLAT_RWX, false); \
+} while (0)
+
+/*
+ * A memory cgroup of our own, with a limit; who writes "0" to its procs is in it.
+ * memory.high makes tasks wait for reclaim. memory.max kills, and in a young group
+ * too early: what get_user_pages() has touched is active, and reclaim believes for
+ * two seconds that nothing is.
+ */
+static bool make_group(const char *high, const char *max, const char *swap)
+{
+	leave_group();
+	mkdir(CGROUP, 0700);
+	if (mount("none", CGROUP, "cgroup2", 0, NULL) ||
+	    !write_file(CGROUP "/cgroup.subtree_control", "+memory") ||
+	    mkdir(GROUP, 0700))
+		return false;
+	return write_file(GROUP "/memory.high", high) &&
+	       write_file(GROUP "/memory.max", max) &&
+	       write_file(GROUP "/memory.swap.max", swap);
+}
+
+/* A guest twice the size of what it may have: each round all of it goes and comes */
+TEST_F_TIMEOUT(pressure, guest_is_twice_as_large_as_its_limit, 240)
+{
+	u64 round;
+
+	if (!swap_start(self->swap))
+		SKIP(return, "needs: swap");
+	if (!make_group("16M", "max", "max"))
+		SKIP(return, "needs: cgroup2 with the memory controller");
+	create_region();
+	ASSERT_TRUE(write_file(GROUP "/cgroup.procs", "0"));
+	for (round = 1; round <= 4; round++) {
+		test_guest(self->vp, guest_fill, .rdi = TEST_GPA,
+			   .rsi = self->pages, .rdx = round << 32);
+		/* What cannot be there has gone, and comes back as it was */
+		ASSERT_GT(self->pages * 2 / 3, resident(self->mem, self->pages));
+		ASSERT_LT(8 << 10, read_field("/proc/self/status", "VmSwap"));
+		test_guest_result(0, &self->pt.vp[round % 2], guest_check,
+				  .rdi = TEST_GPA, .rsi = self->pages,
+				  .rdx = round << 32);
+		CHECK();
+	}
+	for (round = 0; round < self->pages; round++)
+		ASSERT_EQ((4ULL << 32) + round, *quad(self->mem, round));
+	CHECK();
+}
+
+/* The VMM is killed in a fault of its guest */
+TEST_F_TIMEOUT(pressure, vmm_out_of_memory_leaves_nothing, 120)
+{
+	long partitions = 0;
+	int status;
+	pid_t child;
+
+	if (!make_group("max", "16M", "0"))
+		SKIP(return, "needs: cgroup2 with the memory controller");
+	if (oracle_present())
+		partitions = oracle_partitions();
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		struct mshv_pt pt;
+
+		if (mshv_pt_setup(&pt, 1) ||
+		    mshv_map(&pt, TEST_GFN, self->mem, BYTES, MEM_RWX) ||
+		    !write_file(GROUP "/cgroup.procs", "0"))
+			_exit(1);
+		guest_call(&pt.vp[0], guest_fill,
+			   GUEST_ARGS(.rdi = TEST_GPA, .rsi = self->pages), NULL);
+		_exit(2);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
+		TH_LOG("status %#x", status);
+	}
+	if (oracle_present())
+		EXPECT_EQ(partitions, oracle_partitions());
+	/* And the next one has all it needs */
+	create_region();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 1);
+}
+
+/* Number of NUMA nodes from 0 on */
+static int nodes(void)
+{
+	char path[64];
+	int n = 0;
+
+	do
+		snprintf(path, sizeof(path), "/sys/devices/system/node/node%d", n);
+	while (!access(path, F_OK) && ++n);
+	return n;
+}
+
+/* Pages that are where they were sent */
+static size_t move_to(u8 *mem, size_t nr, int node)
+{
+	void *page[HUGE_PAGES];
+	int where[HUGE_PAGES], status[HUGE_PAGES];
+	size_t i, moved = 0;
+
+	for (i = 0; i < nr; i++) {
+		page[i] = mem + i * PAGE_SIZE;
+		where[i] = node;
+		status[i] = -1;
+	}
+	if (syscall(__NR_move_pages, 0, nr, page, where, status, 2 /* MPOL_MF_MOVE */) < 0)
+		return 0;
+	for (i = 0; i < nr; i++)
+		moved += status[i] == node;
+	return moved;
+}
+
+TEST_F_TIMEOUT(pressure, pages_change_nodes_under_running_vps, 120)
+{
+	const size_t nr = HUGE_PAGES;
+	struct guest_thread thread;
+	size_t moved = 0;
+	int round;
+	u64 seen;
+
+	if (nodes() < 2)
+		SKIP(return, "needs: two NUMA nodes");
+	create_region();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	ASSERT_EQ(0, guest_thread_start(&thread, &self->pt.vp[1], guest_count,
+					GUEST_ARGS(.rdi = TEST_GPA + 8,
+						   .rsi = MAILBOX_GPA(0))));
+	for (round = 0; round < 20; round++) {
+		moved += move_to(self->mem, nr, round % 2);
+		seen = READ_ONCE(quad(self->mem, 0)[1]);
+		ASSERT_TRUE(wait_for_change(&quad(self->mem, 0)[1], seen, 10000));
+	}
+	WRITE_ONCE(*mailbox_ptr(&self->pt, 0), 1);
+	EXPECT_EQ(HVMSG_X64_HALT, guest_thread_join(&thread));
+	/* One may be looked at by somebody else just then */
+	EXPECT_LE(20 * nr - 20 * 16, moved);
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 1);
+	CHECK();
+}
+
+/* The kernel wants to know who uses which page, and takes them away to see */
+TEST_F_TIMEOUT(pressure, numa_balancing_under_a_running_vp, 120)
+{
+	struct guest_thread thread;
+	long updates;
+	int i;
+	u64 seen;
+
+	if (nodes() < 2 || !write_file("/proc/sys/kernel/numa_balancing", "1"))
+		SKIP(return, "needs: two NUMA nodes and CONFIG_NUMA_BALANCING");
+	write_file(DEBUGFS "sched/numa_balancing/scan_delay_ms", "10");
+	write_file(DEBUGFS "sched/numa_balancing/scan_period_min_ms", "10");
+	write_file(DEBUGFS "sched/numa_balancing/scan_period_max_ms", "100");
+	create_region();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	updates = read_field("/proc/vmstat", "numa_pte_updates");
+	ASSERT_EQ(0, guest_thread_start(&thread, &self->pt.vp[1], guest_count,
+					GUEST_ARGS(.rdi = TEST_GPA + 8,
+						   .rsi = MAILBOX_GPA(0))));
+	for (i = 0; i < 100; i++) {
+		seen = READ_ONCE(quad(self->mem, 0)[1]);
+		ASSERT_TRUE(wait_for_change(&quad(self->mem, 0)[1], seen, 10000));
+		usleep(20000);
+	}
+	updates = read_field("/proc/vmstat", "numa_pte_updates") - updates;
+	WRITE_ONCE(*mailbox_ptr(&self->pt, 0), 1);
+	EXPECT_EQ(HVMSG_X64_HALT, guest_thread_join(&thread));
+	write_file("/proc/sys/kernel/numa_balancing", "0");
+	/* All of it at least once, or nothing was tried */
+	EXPECT_LT(self->pages, updates);
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 1);
+	CHECK();
+}
+
+/* Folios of 64 KiB: more than a page, less than a large entry */
+TEST_F(pressure, folios_of_64_kib)
+{
+	static const char name[] =
+		"/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled";
+	char was[64], *bracket;
+	size_t i;
+
+	if (!read_file(name, was, sizeof(was)) || !write_file(name, "always"))
+		SKIP(return, "needs: transparent huge pages of 64 KiB");
+	ASSERT_EQ(0, munmap(self->mem, BYTES));
+	self->mem = mmap(self->mem, BYTES, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	create_region();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	bracket = strchr(was, '[');
+	if (bracket)
+		write_file(name, strtok(bracket + 1, "]"));
+	for (i = 0; i < self->pages; i++)
+		ASSERT_EQ(i + 1, *quad(self->mem, i));
+	CHECK();
+	/* Half of each is taken away, from the middle on */
+	for (i = 8; i < self->pages; i += 16)
+		ASSERT_EQ(0, madvise(quad(self->mem, i), 8 * PAGE_SIZE, MADV_DONTNEED));
+	CHECK();
+	for (i = 0; i < 64; i++)
+		test_guest_result(i % 16 < 8 ? i + 1 : 0, self->vp, guest_read,
+				  .rdi = TEST_GPA + i * PAGE_SIZE);
+	CHECK();
+}
+
+/*
+ * Every allocation fails once, as /proc/thread-self/fail-nth has it: the n-th of
+ * those that this thread makes from when it is written.
+ */
+static bool fail_nth(unsigned int n)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", n);
+	return write_file("/proc/thread-self/fail-nth", text);
+}
+
+/* Was there an n-th one? */
+static bool has_failed(void)
+{
+	char text[16];
+	bool failed = read_file("/proc/thread-self/fail-nth", text, sizeof(text)) &&
+		      atoi(text) == 0;
+
+	fail_nth(0);
+	return failed;
+}
+
+/* What a VMM does with memory, from start to end; 0 or the error of the first failure */
+static int live(u8 *mem, size_t pages)
+{
+	struct mshv_pt pt;
+	int ret = mshv_pt_setup(&pt, 1);
+
+	if (!ret)
+		ret = mshv_map(&pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX);
+	if (!ret)
+		ret = guest_call(&pt.vp[0], guest_fill,
+				 GUEST_ARGS(.rdi = TEST_GPA, .rsi = pages, .rdx = 1),
+				 NULL);
+	if (!ret)
+		ret = madvise(mem, pages * PAGE_SIZE / 2, MADV_DONTNEED);
+	if (!ret)
+		ret = guest_call(&pt.vp[0], guest_read,
+				 GUEST_ARGS(.rdi = TEST_GPA), NULL);
+	if (!ret)
+		ret = mshv_unmap(&pt, TEST_GFN, mem, pages * PAGE_SIZE);
+	mshv_pt_close(&pt);
+	return ret;
+}
+
+TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
+{
+	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
+	struct oracle_totals before = {}, after = {};
+	unsigned int n, failures = 0, errors = 0;
+	const size_t pages = 64;
+	char path[64];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		snprintf(path, sizeof(path), DEBUGFS "%s/ignore-gfp-wait", kinds[i]);
+		if (!write_file(path, "N"))
+			SKIP(return, "needs: CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC");
+		snprintf(path, sizeof(path), DEBUGFS "%s/verbose", kinds[i]);
+		write_file(path, "0");
+	}
+	write_file(DEBUGFS "fail_page_alloc/min-order", "0");
+	if (!fail_nth(0))
+		SKIP(return, "needs: CONFIG_FAULT_INJECTION");
+	/* What is to be there only once is, and this process needs no memory */
+	ASSERT_EQ(0, mlockall(MCL_CURRENT));
+	ASSERT_EQ(0, munlock(self->mem, BYTES));
+	ASSERT_EQ(0, live(self->mem, pages));
+	oracle_totals(&before);
+	for (n = 1; n < 5000; n++) {
+		int ret;
+
+		ASSERT_TRUE(fail_nth(n));
+		ret = live(self->mem, pages);
+		if (!has_failed())
+			break;
+		failures++;
+		errors += !!ret;
+		if (oracle_present())
+			ASSERT_EQ(0, oracle_partitions()) {
+				TH_LOG("after failure %u, which gave %d", n, ret);
+			}
+	}
+	TH_LOG("%u allocations failed, %u times the VMM saw an error", failures, errors);
+	EXPECT_LT(50, failures);
+	EXPECT_GT(5000, n);
+	EXPECT_LT(0, errors);
+	/* Nothing is lost, and everything works */
+	EXPECT_EQ(0, live(self->mem, pages));
+	if (oracle_present()) {
+		oracle_totals(&after);
+		EXPECT_EQ(before.deposited - before.withdrawn,
+			  after.deposited - after.withdrawn);
+		EXPECT_EQ(before.leaks, after.leaks);
+	}
+	munlockall();
+}
+
+TEST_HARNESS_MAIN
