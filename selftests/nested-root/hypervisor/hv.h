@@ -144,7 +144,7 @@ struct partition {
 	struct cpuid_result cpuid[MAX_CPUID_RESULTS];
 	struct msr_result msr[MAX_MSR_RESULTS];
 	u64 properties[8];
-	void *stats[4];
+	void *stats[2];
 };
 
 /* See guard_lme() in child.c. */
@@ -207,6 +207,7 @@ struct cpu {
 	struct vp *run_head;
 	u8 save_area[VMCB_SAVE_SIZE];	/* of the child VP that runs */
 	bool childs_turn, odd_tick;
+	void *stats[2], *lp_stats;	/* of the root VP, of the processor */
 };
 
 struct counter {

@@ -115,7 +115,7 @@ void hv_cpuid_leaf(u32 leaf, u32 *r, bool root)
 		/* time reference, SynIC, hypercall, VP index, TSC page, frequencies */
 		r[0] = root ? 0xa66 : 0xa62;
 		/* create partitions, memory pool, ports, stats, CPU management */
-		r[1] = root ? 0x10ff : 0;
+		r[1] = root ? 0x11ff : 0;
 		r[3] = 0x100;
 		break;
 	case 0x40000004:		/* relaxed timing, no automatic EOI */

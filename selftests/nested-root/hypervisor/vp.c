@@ -265,6 +265,58 @@ u16 hv_unmap_vp_state_page(struct hcall *h)
 	return state_page(h, false);
 }
 
+/* Where the page of an object and area is kept; @vp only for a child's. */
+static u16 find_stats(const u64 *in, struct partition **pt, struct vp **vp,
+		      void ***slot)
+{
+	static void *hypervisor_stats;
+	u32 area = in[2] >> 56, index = in[2];
+
+	*pt = &root_partition;
+	*vp = NULL;
+	if (in[0] >> 32 || area > 1)
+		return HV_STATUS_INVALID_PARAMETER;
+	switch (in[0]) {
+	case HV_STATS_OBJECT_HYPERVISOR:
+		if (in[1] || in[2])
+			return HV_STATUS_INVALID_PARAMETER;
+		*slot = &hypervisor_stats;
+		return HV_STATUS_SUCCESS;
+	case HV_STATS_OBJECT_LOGICAL_PROCESSOR:
+		if (in[1] >> 32 || in[2])
+			return HV_STATUS_INVALID_PARAMETER;
+		if (in[1] >= nr_cpus)
+			return HV_STATUS_INVALID_LP_INDEX;
+		*slot = &cpus[in[1]].lp_stats;
+		return HV_STATUS_SUCCESS;
+	case HV_STATS_OBJECT_PARTITION:
+		*pt = find_partition(in[1]);
+		if (!*pt)
+			return HV_STATUS_INVALID_PARTITION_ID;
+		if (in[2] << 8)
+			return HV_STATUS_INVALID_PARAMETER;
+		*slot = &(*pt)->stats[area];
+		return HV_STATUS_SUCCESS;
+	case HV_STATS_OBJECT_VP:
+		if (in[2] << 8 >> 40)		/* flags */
+			return HV_STATUS_INVALID_PARAMETER;
+		if (find_partition(in[1]) == &root_partition) {
+			if (index >= nr_cpus)
+				return HV_STATUS_INVALID_VP_INDEX;
+			*slot = &cpus[index].stats[area];
+		} else {
+			u16 status = find_vp_stopped(in[1], index, 0, vp);
+
+			if (status)
+				return status;
+			*pt = (*vp)->pt;
+			*slot = (void **)&(*vp)->stats[area];
+		}
+		return HV_STATUS_SUCCESS;
+	}
+	return HV_STATUS_INVALID_PARAMETER;
+}
+
 /*
  * Statistics pages. The child's pool pays, or the root's when that is dry,
  * since the root answers INSUFFICIENT_MEMORY here by depositing to itself.
@@ -272,35 +324,15 @@ u16 hv_unmap_vp_state_page(struct hcall *h)
 static u16 stats_page(struct hcall *h, bool map)
 {
 	const u64 *in = (const u64 *)h->in;
-	u32 type = in[0], area = in[2] >> 56, index = in[2];
+	u32 area = in[2] >> 56;
 	struct pool *pool = &root_partition.pool;
-	struct partition *pt = &root_partition;
+	struct partition *pt;
 	void **slot;
-	struct vp *vp = NULL;
+	struct vp *vp;
+	u16 status = find_stats(in, &pt, &vp, &slot);
 
-	if (in[0] >> 32 || area > 1)
-		return HV_STATUS_INVALID_PARAMETER;
-	if (type == HV_STATS_OBJECT_VP) {
-		u16 status = find_vp_stopped(in[1], index, 0, &vp);
-
-		if (status)
-			return status;
-		pt = vp->pt;
-		slot = (void **)&vp->stats[area];
-	} else if (type == HV_STATS_OBJECT_PARTITION) {
-		pt = find_partition(in[1]);
-		if (!pt)
-			return HV_STATUS_INVALID_PARTITION_ID;
-		slot = &pt->stats[area];
-	} else if (type == HV_STATS_OBJECT_HYPERVISOR) {
-		slot = &pt->stats[2];
-	} else if (type == HV_STATS_OBJECT_LOGICAL_PROCESSOR) {
-		if ((u32)in[1] >= nr_cpus)
-			return HV_STATUS_INVALID_LP_INDEX;
-		slot = &pt->stats[3];
-	} else {
-		return HV_STATUS_INVALID_PARAMETER;
-	}
+	if (status)
+		return status;
 	if (!!*slot == map)
 		return HV_STATUS_OPERATION_DENIED;
 	if (!map) {

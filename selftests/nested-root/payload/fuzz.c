@@ -263,8 +263,12 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 		static const u32 type[] = { 1, 2, 0x10001, 0x10002 };
 
 		in[0] = type[below(r, 4)];
-		in[1] = in[0] == 2 ? below(r, 9) : some_id(r);
-		in[2] = some_vp(r) | (u64)below(r, 3) << 56;
+		in[1] = in[0] == 1 ? one_in(r, 8) :
+			in[0] == 2 ? below(r, 9) : some_id(r);
+		if (in[0] == HV_STATS_OBJECT_VP || one_in(r, 8))
+			in[2] = some_vp(r);
+		if (in[0] >> 16 || one_in(r, 8))
+			in[2] |= (u64)below(r, 3) << 56;
 		break;
 	}
 	case HVCALL_GET_SYSTEM_PROPERTY:
@@ -791,9 +795,15 @@ static void clean_up(void)
 		withdraw_all(id);
 		simple(HVCALL_DELETE_PARTITION, id, 0);
 	}
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 2; i++) {
+		u32 vp;
+
 		stats_page(HV_STATS_OBJECT_PARTITION, 1, (u64)i << 56, false,
 			   NULL);
+		for (vp = 0; vp < nr_cpus; vp++)
+			stats_page(HV_STATS_OBJECT_VP, 1, vp | (u64)i << 56,
+				   false, NULL);
+	}
 	withdraw_all(1);
 }
 

@@ -48,7 +48,7 @@ static void hypervisor_leaves(void)
 	EXPECT_TRUE(r[0] >= 27744 && r[0] <= 27751);
 	cpuid(0x40000003, 0, r);
 	EXPECT(r[0], 0xa66);
-	EXPECT(r[1], 0x10ff);
+	EXPECT(r[1], 0x11ff);
 	EXPECT(r[3], 0x100);
 	cpuid(0x40000004, 0, r);
 	EXPECT(r[0], 0x220);

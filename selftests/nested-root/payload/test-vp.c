@@ -407,8 +407,23 @@ static void stats_pages(void)
 		{ HV_STATS_OBJECT_VP, id, 1ull << 56 },
 		{ HV_STATS_OBJECT_PARTITION, id, 0 },
 		{ HV_STATS_OBJECT_PARTITION, id, 1ull << 56 },
+	}, own[] = {
+		{ HV_STATS_OBJECT_HYPERVISOR, 0, 0 },
+		{ HV_STATS_OBJECT_LOGICAL_PROCESSOR, 0, 0 },
+		{ HV_STATS_OBJECT_LOGICAL_PROCESSOR, nr_cpus - 1, 0 },
+		{ HV_STATS_OBJECT_PARTITION, 1, 0 },
+		{ HV_STATS_OBJECT_PARTITION, ~0ull, 1ull << 56 },
+		{ HV_STATS_OBJECT_VP, 1, 0 },
+		{ HV_STATS_OBJECT_VP, ~0ull, (nr_cpus - 1) | 1ull << 56 },
 	}, bad[] = {
 		{ HV_STATS_OBJECT_VP, id, 2ull << 56 },
+		{ HV_STATS_OBJECT_VP, id, 1ull << 32 },
+		{ HV_STATS_OBJECT_VP, 1, 1ull << 48 },
+		{ HV_STATS_OBJECT_PARTITION, id, 1 },
+		{ HV_STATS_OBJECT_HYPERVISOR, 1, 0 },
+		{ HV_STATS_OBJECT_HYPERVISOR, 0, 1ull << 56 },
+		{ HV_STATS_OBJECT_LOGICAL_PROCESSOR, 1ull << 32, 0 },
+		{ HV_STATS_OBJECT_LOGICAL_PROCESSOR, 0, 1ull << 56 },
 		{ 3, id, 0 },
 		{ 0x10003, id, 0 },
 	};
@@ -433,6 +448,8 @@ static void stats_pages(void)
 	}
 	EXPECT(stats_page(HV_STATS_OBJECT_VP, id, 7, true, NULL),
 	       HV_STATUS_INVALID_VP_INDEX);
+	EXPECT(stats_page(HV_STATS_OBJECT_VP, 1, nr_cpus, true, NULL),
+	       HV_STATUS_INVALID_VP_INDEX);
 	EXPECT(stats_page(HV_STATS_OBJECT_PARTITION, 77, 0, true, NULL),
 	       HV_STATUS_INVALID_PARTITION_ID);
 	EXPECT(stats_page(HV_STATS_OBJECT_LOGICAL_PROCESSOR, nr_cpus, 0, true,
@@ -451,6 +468,31 @@ static void stats_pages(void)
 	EXPECT(stats_page(HV_STATS_OBJECT_HYPERVISOR, 0, 0, false, NULL), 0);
 	partition_gone(id);
 	EXPECT(withdraw(1, 2), 2ull << 32);
+
+	/* the root's own: each processor and VP has its page */
+	for (i = 0; i < ARRAY_SIZE(own); i++) {
+		test_case(0x100 + i);
+		if (nr_cpus == 1 && i == 2)
+			continue;
+		EXPECT(stats_page(own[i].type, own[i].id, own[i].index, true,
+				  NULL), HV_STATUS_INSUFFICIENT_MEMORY);
+		EXPECT(deposit(1, 1), 1ull << 32);
+		EXPECT(stats_page(own[i].type, own[i].id, own[i].index, true,
+				  &page), 0);
+		*(volatile u64 *)page;
+		EXPECT(stats_page(own[i].type, own[i].id, own[i].index, true,
+				  NULL), HV_STATUS_OPERATION_DENIED);
+	}
+	for (i = 0; i < ARRAY_SIZE(own); i++) {
+		test_case(0x100 + i);
+		if (nr_cpus == 1 && i == 2)
+			continue;
+		EXPECT(stats_page(own[i].type, own[i].id, own[i].index, false,
+				  NULL), 0);
+		EXPECT(stats_page(own[i].type, own[i].id, own[i].index, false,
+				  NULL), HV_STATUS_OPERATION_DENIED);
+	}
+	EXPECT_TRUE(withdraw_all(1) >= ARRAY_SIZE(own) - 1);
 }
 
 static u16 vp_state(u16 code, u64 id, u32 vp, u32 type, void *page)
