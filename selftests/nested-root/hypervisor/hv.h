@@ -190,6 +190,7 @@ struct cpu {
 	u32 id;
 	bool online;		/* in the hypervisor */
 	bool started;		/* runs root code */
+	bool added;		/* the root knows it as a logical processor */
 	struct partition *volatile guest;	/* partition whose tables are live */
 	volatile u64 guest_gen;
 	struct vcpu *last_vcpu;
@@ -351,7 +352,7 @@ u16 hv_post_message_direct(struct hcall *h);
 u64 do_hypercall(struct cpu *cpu, u64 control, u64 in, u64 out);
 u64 child_hypercall(struct vp *vp, u64 control);
 
-/* partition.c, slat.c, spa.c, vp.c, vpregs.c, vpstate.c: one function a call */
+/* partition.c, slat.c, spa.c, vp.c, vpregs.c, vpstate.c, power.c: one function a call */
 struct partition *find_partition(u64 id);
 struct partition *partition_after(u64 id);
 u16 hv_create_partition(struct hcall *h);
@@ -359,6 +360,7 @@ u16 hv_initialize_partition(struct hcall *h);
 u16 hv_finalize_partition(struct hcall *h);
 u16 hv_delete_partition(struct hcall *h);
 u16 hv_get_partition_property(struct hcall *h);
+u16 hv_get_partition_property_ex(struct hcall *h);
 u16 hv_set_partition_property(struct hcall *h);
 u16 hv_get_partition_id(struct hcall *h);
 u16 hv_deposit_memory(struct hcall *h);
@@ -385,7 +387,11 @@ u16 hv_dispatch_vp(struct hcall *h);
 u16 hv_map_device_interrupt(struct hcall *h);
 u16 hv_unmap_device_interrupt(struct hcall *h);
 u16 hv_add_logical_processor(struct hcall *h);
+u16 hv_get_run_time(struct hcall *h);
+u16 hv_notify_partition_event(struct hcall *h);
 u16 hv_get_system_property(struct hcall *h);
+u16 hv_set_system_property(struct hcall *h);
+u16 hv_enter_sleep_state(struct hcall *h);
 u16 find_vp_stopped(u64 id, u32 index, u8 vtl, struct vp **vp);
 bool stop_one(struct partition *pt);
 void kick_running(struct partition *pt);
@@ -451,6 +457,11 @@ void oracle_call(struct cpu *cpu);
 static inline void port_out8(u16 port, u8 v)
 {
 	asm volatile("outb %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static inline void port_out16(u16 port, u16 v)
+{
+	asm volatile("outw %0, %1" : : "a"(v), "Nd"(port));
 }
 
 static inline void port_out32(u16 port, u32 v)

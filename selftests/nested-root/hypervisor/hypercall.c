@@ -20,6 +20,7 @@ struct call {
 struct counter counters[HVCALL_COUNT];
 
 static const struct call calls[HVCALL_COUNT] = {
+	[HVCALL_GET_LOGICAL_PROCESSOR_RUN_TIME] = { hv_get_run_time, 0, 4, 0, 32, 0 },
 	[HVCALL_CREATE_PARTITION] = { hv_create_partition, 0, 56, 0, 8, 0 },
 	[HVCALL_INITIALIZE_PARTITION] = { hv_initialize_partition, FAST, 8, 0, 0, 0 },
 	[HVCALL_FINALIZE_PARTITION] = { hv_finalize_partition, FAST, 8, 0, 0, 0 },
@@ -39,10 +40,13 @@ static const struct call calls[HVCALL_COUNT] = {
 	[HVCALL_TRANSLATE_VIRTUAL_ADDRESS] = { hv_translate_gva, 0, 32, 0, 16, 0 },
 	[HVCALL_MAP_STATS_PAGE] = { hv_map_stats_page, 0, 24, 0, 8, 0 },
 	[HVCALL_UNMAP_STATS_PAGE] = { hv_unmap_stats_page, 0, 24, 0, 0, 0 },
+	[HVCALL_SET_SYSTEM_PROPERTY] = { hv_set_system_property, 0, 72, 0, 0, 0 },
 	[HVCALL_ADD_LOGICAL_PROCESSOR] = { hv_add_logical_processor, 0, 16, 0, 56, 0 },
 	[HVCALL_GET_SYSTEM_PROPERTY] = { hv_get_system_property, 0, 8, 0, 8, 0 },
 	[HVCALL_MAP_DEVICE_INTERRUPT] = { hv_map_device_interrupt, VAR, 72, 0, 56, 0 },
 	[HVCALL_UNMAP_DEVICE_INTERRUPT] = { hv_unmap_device_interrupt, 0, 36, 0, 0, 0 },
+	[HVCALL_ENTER_SLEEP_STATE] = { hv_enter_sleep_state, 0, 4, 0, 0, 0 },
+	[HVCALL_NOTIFY_PARTITION_EVENT] = { hv_notify_partition_event, 0, 8, 0, 0, 0 },
 	[HVCALL_REGISTER_INTERCEPT_RESULT] = { hv_register_intercept_result, 0, 60, 0, 0, 0 },
 	[HVCALL_SIGNAL_EVENT_DIRECT] = { hv_signal_event_direct, 0, 16, 0, 8, 0 },
 	[HVCALL_POST_MESSAGE_DIRECT] = { hv_post_message_direct, 0, 276, 0, 0, 0 },
@@ -54,6 +58,7 @@ static const struct call calls[HVCALL_COUNT] = {
 	[HVCALL_UNMAP_VP_STATE_PAGE] = { hv_unmap_vp_state_page, 0, 16, 0, 0, 0 },
 	[HVCALL_GET_VP_STATE] = { hv_get_vp_state, VAR, 40, 0, 0, 0 },
 	[HVCALL_SET_VP_STATE] = { hv_set_vp_state, VAR, 40, 0, 0, 0 },
+	[HVCALL_GET_PARTITION_PROPERTY_EX] = { hv_get_partition_property_ex, 0, 24, 0, 16, 0 },
 };
 
 static u8 in_copy[MAX_CPUS][PAGE_SIZE], out_copy[MAX_CPUS][PAGE_SIZE];

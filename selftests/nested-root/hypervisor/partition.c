@@ -10,6 +10,7 @@
 #define CREATION_MESSAGE_PAGE	BIT_ULL(19)
 #define COMPATIBILITY_21_H2	0x609
 #define SYSTEM_PROPERTY_SCHEDULER_TYPE	15
+#define EVENT_ALL_PROCESSORS_STARTED	4
 #define DEVICE_TYPE(id)	((id) >> 62)
 #define DEVICE_TYPE_IOAPIC	2
 #define SOURCE_MSI	1
@@ -228,6 +229,7 @@ static const struct {
 	{ 0x00060009, 0 },	/* processor clock frequency */
 };
 
+#define PROPERTY_VMM_CAPABILITIES	0x90007	/* only of the EX call */
 #define PROPERTY_UNIMPLEMENTED_MSR	3
 #define PROPERTY_XSAVE_STATES		5
 #define PROPERTY_XSAVE_SIZE		6
@@ -275,6 +277,21 @@ u16 hv_get_partition_property(struct hcall *h)
 	return HV_STATUS_SUCCESS;
 }
 
+/* The one property that is larger: one bank of VMM capabilities, none set. */
+u16 hv_get_partition_property_ex(struct hcall *h)
+{
+	const u64 *in = (const u64 *)h->in;
+
+	if (!find_partition(in[0]))
+		return HV_STATUS_INVALID_PARTITION_ID;
+	if (in[1] >> 32 || in[2])
+		return HV_STATUS_INVALID_PARAMETER;
+	if (in[1] != PROPERTY_VMM_CAPABILITIES)
+		return HV_STATUS_UNKNOWN_PROPERTY;
+	*(u16 *)h->out = 1;
+	return HV_STATUS_SUCCESS;
+}
+
 u16 hv_set_partition_property(struct hcall *h)
 {
 	const u64 *in = (const u64 *)h->in;
@@ -315,6 +332,30 @@ u16 hv_add_logical_processor(struct hcall *h)
 
 	if (in[0] >= nr_cpus || in[1] >= nr_cpus)
 		return HV_STATUS_INVALID_LP_INDEX;
+	cpus[in[0]].added = true;
+	return HV_STATUS_SUCCESS;
+}
+
+/* The boot processor is there from the start. None is ever idle to the root. */
+u16 hv_get_run_time(struct hcall *h)
+{
+	u32 index = *(const u32 *)h->in;
+	u64 *out = (u64 *)h->out;
+
+	if (index >= nr_cpus || (index && !cpus[index].added))
+		return HV_STATUS_INVALID_LP_INDEX;
+	out[0] = reference_time();
+	out[1] = out[0];
+	return HV_STATUS_SUCCESS;
+}
+
+/* No crash dump is kept for the root; the other event tells nothing new. */
+u16 hv_notify_partition_event(struct hcall *h)
+{
+	const u32 *in = (const u32 *)h->in;
+
+	if (in[0] != EVENT_ALL_PROCESSORS_STARTED || in[1])
+		return HV_STATUS_INVALID_PARAMETER;
 	return HV_STATUS_SUCCESS;
 }
 

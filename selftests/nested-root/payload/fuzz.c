@@ -271,6 +271,19 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 			in[2] |= (u64)below(r, 3) << 56;
 		break;
 	}
+	case HVCALL_GET_PARTITION_PROPERTY_EX:
+		in[1] = 0x90007 + one_in(r, 4);
+		in[2] = one_in(r, 4);
+		break;
+	case HVCALL_SET_SYSTEM_PROPERTY:
+		in[0] = 3 + one_in(r, 4);
+		in[1] = below(r, 8) | (u64)(below(r, 9) | below(r, 9) << 8) << 32;
+		break;
+	case HVCALL_ENTER_SLEEP_STATE:
+	case HVCALL_GET_LOGICAL_PROCESSOR_RUN_TIME:
+	case HVCALL_NOTIFY_PARTITION_EVENT:
+		in[0] = below(r, 9);
+		break;
 	case HVCALL_GET_SYSTEM_PROPERTY:
 		in[0] = 15 + one_in(r, 4);
 		break;
@@ -393,12 +406,15 @@ static u32 some_code(struct rng *r)
 		HVCALL_UNMAP_VP_STATE_PAGE, HVCALL_GET_VP_STATE,
 		HVCALL_SET_VP_STATE, HVCALL_REGISTER_INTERCEPT_RESULT
 	};
-	static const u8 seldom[] = {
+	static const u16 seldom[] = {
 		HVCALL_FINALIZE_PARTITION, HVCALL_DELETE_PARTITION,
 		HVCALL_DELETE_VP, HVCALL_GET_PARTITION_PROPERTY,
 		HVCALL_SET_PARTITION_PROPERTY, HVCALL_GET_PARTITION_ID,
 		HVCALL_ADD_LOGICAL_PROCESSOR, HVCALL_GET_SYSTEM_PROPERTY,
-		HVCALL_MAP_DEVICE_INTERRUPT, HVCALL_UNMAP_DEVICE_INTERRUPT
+		HVCALL_MAP_DEVICE_INTERRUPT, HVCALL_UNMAP_DEVICE_INTERRUPT,
+		HVCALL_GET_LOGICAL_PROCESSOR_RUN_TIME,
+		HVCALL_NOTIFY_PARTITION_EVENT, HVCALL_GET_PARTITION_PROPERTY_EX,
+		HVCALL_SET_SYSTEM_PROPERTY, HVCALL_ENTER_SLEEP_STATE
 	};
 
 	if (one_in(r, 16))
@@ -845,6 +861,11 @@ void payload(void)
 	}
 	for (i = 0; i < nr_cpus; i++)
 		rngs[i].s = seed * 0x9e3779b97f4a7c15ull + i + 1;
+	/* no sleep state from now on: S5 is never entered */
+	memset(cpus[0].in, 0, 72);
+	cpus[0].in[0] = 3;
+	cpus[0].in[1] = 6;
+	hvcall(HVCALL_SET_SYSTEM_PROPERTY, cpus[0].in, NULL);
 	run_phases();
 	ok(!broken, "the oracle answered and no page went astray meanwhile");
 

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * hvstop: the root touches a page it gave away, and the machine has to stop with
- * a line that says so. "deposited" on the command line: a page of a partition's
- * pool; otherwise one that is exclusive to an encrypted partition.
+ * hvstop: what ends the machine. The root touches a page it gave away, and the
+ * machine has to stop with a line that says so. "deposited" on the command line:
+ * a page of a partition's pool; otherwise one that is exclusive to an encrypted
+ * partition. "off": the root enters S5, and the machine has to switch off.
  */
 #include "payload.h"
 
-void payload(void)
+static void give_away(volatile u64 *page)
 {
-	u64 id = partition_create(true);
-	volatile u64 *page = page_alloc();
-	u64 *in = page_alloc(), result;
+	u64 id = partition_create(true), *in = this_cpu()->in, result;
 
 	page[0] = 1;
 	if (word_given("deposited")) {
@@ -27,5 +26,26 @@ void payload(void)
 	ok_detail(STATUS(result) == HV_STATUS_SUCCESS, "the page is given away",
 		  "status %x", STATUS(result));
 	page[0] = 2;
-	ok(false, "the machine stops before this line");
+}
+
+static void switch_off(void)
+{
+	u64 *in = this_cpu()->in, result;
+
+	memset(in, 0, 72);
+	in[0] = 3;
+	in[1] = 5;		/* S5 is sleep type 0 in QEMU */
+	result = hvcall(HVCALL_SET_SYSTEM_PROPERTY, in, NULL);
+	ok_detail(!result, "S5 is registered", "status %x", STATUS(result));
+	in[0] = 5;
+	hvcall(HVCALL_ENTER_SLEEP_STATE, in, NULL);
+}
+
+void payload(void)
+{
+	if (word_given("off"))
+		switch_off();
+	else
+		give_away(page_alloc());
+	ok(false, "the machine ends before this line");
 }

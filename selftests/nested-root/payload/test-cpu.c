@@ -389,10 +389,22 @@ static void own_properties(void)
 	       HV_STATUS_UNKNOWN_PROPERTY);
 }
 
+static u16 run_time(u64 index)
+{
+	this_cpu()->in[0] = index;
+	return hvcall(HVCALL_GET_LOGICAL_PROCESSOR_RUN_TIME, this_cpu()->in,
+		      this_cpu()->out);
+}
+
 static void processors(void)
 {
-	u64 *in = this_cpu()->in;
+	u64 *in = this_cpu()->in, *out = this_cpu()->out, then;
 	u32 i;
+
+	for (i = 0; i < nr_cpus; i++) {
+		test_case(i);
+		EXPECT(run_time(i), i ? HV_STATUS_INVALID_LP_INDEX : 0);
+	}
 
 	for (i = 0; i < nr_cpus; i++) {
 		in[0] = i | (u64)i << 32;
@@ -404,6 +416,16 @@ static void processors(void)
 	EXPECT(hvcall(HVCALL_ADD_LOGICAL_PROCESSOR, in, this_cpu()->out),
 	       HV_STATUS_INVALID_LP_INDEX);
 	EXPECT(vp_create(1, nr_cpus), HV_STATUS_INVALID_VP_INDEX);
+	for (i = 0; i < nr_cpus; i++) {
+		test_case(i);
+		EXPECT(run_time(i), 0);
+		then = out[0];
+		EXPECT_TRUE(then && out[1] <= then && !out[2]);
+		EXPECT(run_time(i), 0);
+		EXPECT_TRUE(out[0] >= then);
+	}
+	EXPECT(run_time(nr_cpus), HV_STATUS_INVALID_LP_INDEX);
+	EXPECT(run_time(0xffffffff), HV_STATUS_INVALID_LP_INDEX);
 }
 
 /* @device's two top bits: its kind */
@@ -421,6 +443,75 @@ static u16 device_interrupt(u64 id, u64 device, u32 level, u32 vector, u64 cpu_m
 	in[10] = cpu_mask;
 	return hvcall(HVCALL_MAP_DEVICE_INTERRUPT | varhead << 17, in,
 		      this_cpu()->out);
+}
+
+static u16 notify(u64 event)
+{
+	this_cpu()->in[0] = event;
+	return hvcall(HVCALL_NOTIFY_PARTITION_EVENT, this_cpu()->in, NULL);
+}
+
+static void notifications(void)
+{
+	static const u64 bad[] = { 0, 2, 3, 5, 4 | 1ull << 32, ~0ull };
+	u32 i;
+
+	EXPECT(notify(4), 0);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		test_case(i);
+		EXPECT(notify(bad[i]), HV_STATUS_INVALID_PARAMETER);
+	}
+}
+
+#define SLEEP_S3	3
+#define SLEEP_S5	5
+#define SLEEP_LOCK	6
+
+static u16 set_sleep_state(u64 property, u32 state, u32 types)
+{
+	u64 *in = this_cpu()->in;
+
+	memset(in, 0, 72);
+	in[0] = property;
+	in[1] = state | (u64)types << 32;
+	return hvcall(HVCALL_SET_SYSTEM_PROPERTY, in, NULL);
+}
+
+static u16 enter_sleep_state(u64 state)
+{
+	this_cpu()->in[0] = state;
+	return hvcall(HVCALL_ENTER_SLEEP_STATE, this_cpu()->in, NULL);
+}
+
+/* hvstop does the one that succeeds */
+static void sleep_states(void)
+{
+	static const struct {
+		u32 state, types;
+	} bad[] = {
+		{ 0, 0 }, { 7, 0 }, { ~0u, 0 }, { SLEEP_S5, 8 },
+		{ SLEEP_S5, 0x800 }, { SLEEP_LOCK, 0xff },
+	};
+	u32 i;
+
+	EXPECT(set_sleep_state(15, SLEEP_S5, 0), HV_STATUS_UNKNOWN_PROPERTY);
+	EXPECT(set_sleep_state(3 | 1ull << 32, SLEEP_S5, 0),
+	       HV_STATUS_INVALID_PARAMETER);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		test_case(i);
+		EXPECT(set_sleep_state(3, bad[i].state, bad[i].types),
+		       HV_STATUS_INVALID_PARAMETER);
+	}
+	EXPECT(enter_sleep_state(0), HV_STATUS_INVALID_PARAMETER);
+	EXPECT(enter_sleep_state(SLEEP_LOCK), HV_STATUS_INVALID_PARAMETER);
+	EXPECT(enter_sleep_state(SLEEP_S5), HV_STATUS_OPERATION_DENIED);
+	EXPECT(set_sleep_state(3, SLEEP_S3, 0x701), 0);
+	EXPECT(set_sleep_state(3, SLEEP_S3, 1), 0);
+	EXPECT(enter_sleep_state(SLEEP_S3), HV_STATUS_OPERATION_DENIED);
+	EXPECT(set_sleep_state(3, SLEEP_LOCK, 0), 0);
+	EXPECT(set_sleep_state(3, SLEEP_S5, 0), HV_STATUS_OPERATION_DENIED);
+	EXPECT(set_sleep_state(3, SLEEP_LOCK, 0), HV_STATUS_OPERATION_DENIED);
+	EXPECT(enter_sleep_state(SLEEP_S5), HV_STATUS_OPERATION_DENIED);
 }
 
 static void device_interrupts(void)
@@ -532,6 +623,8 @@ static const struct test tests[] = {
 	{ "INIT stops a CPU, the next SIPI restarts it", restart },
 	{ "partition ID and scheduler type are told", own_properties },
 	{ "processors that exist can be added, others not", processors },
+	{ "the root may tell that all processors have started", notifications },
+	{ "sleep states are registered until they are locked", sleep_states },
 	{ "device interrupts map to plain IOAPIC and MSI entries", device_interrupts },
 	{ "an event flag signalled to the root raises its SINT", events },
 	{ "a message posted to the root waits in its SINT's slot", messages },

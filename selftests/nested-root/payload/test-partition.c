@@ -244,6 +244,26 @@ static void properties(void)
 	partition_gone(id);
 }
 
+#define GET_EX(which, argument)	\
+	property(HVCALL_GET_PARTITION_PROPERTY_EX, id, which, argument, &v)
+
+static void capabilities(void)
+{
+	u64 id = partition_create(false), v;
+
+	EXPECT(GET_EX(0x90007, 0), 0);
+	EXPECT(v, 1);			/* one bank */
+	EXPECT(this_cpu()->out[1], 0);
+	EXPECT(GET_EX(0x90007, 1), HV_STATUS_INVALID_PARAMETER);
+	EXPECT(GET_EX(0x90007 | 1ull << 32, 0), HV_STATUS_INVALID_PARAMETER);
+	EXPECT(GET_EX(0x10000, 0), HV_STATUS_UNKNOWN_PROPERTY);
+	EXPECT(GET(0x90007, &v), HV_STATUS_UNKNOWN_PROPERTY);
+	partition_gone(id);
+	EXPECT(GET_EX(0x90007, 0), HV_STATUS_INVALID_PARTITION_ID);
+	id = ~0ull;
+	EXPECT(GET_EX(0x90007, 0), 0);
+}
+
 static u64 deposit_one(u64 id, u64 pfn)
 {
 	this_cpu()->in[0] = id;
@@ -473,6 +493,7 @@ static const struct test tests[] = {
 	{ "each call is refused in the wrong state of the partition", wrong_states },
 	{ "each call is refused for unknown partitions and for the root", wrong_ids },
 	{ "partition properties are kept, fixed or refused", properties },
+	{ "the partition has one bank of capabilities and none of them", capabilities },
 	{ "deposit refuses what is not the root's RAM, and deposits twice", deposit_refused },
 	{ "withdraw returns exactly the deposited pages, zeroed", withdraw_gives_back },
 	{ "the root can deposit for itself", own_pool },
