@@ -739,17 +739,6 @@ TEST_F(memory, freed_lazily_is_not_kept_by_a_neighbour)
 }
 
 /* Pages that user space supplies */
-/* The page of the next fault, 0 if there is none */
-static u64 uffd_fault(int fd)
-{
-	struct uffd_msg msg;
-
-	if (!uffd_wait(fd, 5000) ||
-	    read(fd, &msg, sizeof(msg)) != sizeof(msg) ||
-	    msg.event != UFFD_EVENT_PAGEFAULT)
-		return 0;
-	return msg.arg.pagefault.address & ~(u64)(PAGE_SIZE - 1);
-}
 
 TEST_F(memory, userfaultfd_supplies_pages)
 {

@@ -23,16 +23,6 @@
  * What is where
  */
 
-/* Pages that are not as guest_fill leaves them */
-static size_t mismatches(u8 *mem, size_t pages, u64 seed)
-{
-	size_t i, wrong = 0;
-
-	for (i = 0; i < pages; i++)
-		wrong += READ_ONCE(*quad(mem, i)) != seed + i;
-	return wrong;
-}
-
 /*
  * Pages of memory, as a field of smaps has it, of the VMAs that have part of
  * the range. These may be larger: compare it with what it was before.
@@ -1098,39 +1088,19 @@ TEST_F(movable, freed_lazily_means_old_data_or_zeroes)
 	CHECK(SLAT_RWX);
 }
 
-#define KSM	"/sys/kernel/mm/ksm/"
-
 TEST_F(movable, merged_pages_part_when_the_guest_writes)
 {
-	char run[16], scan[16], pause[16];
-	bool merged;
+	const char *why;
 	int i;
 
 	require_pagemap();
-	if (!read_file(KSM "run", run, sizeof(run)) ||
-	    !read_file(KSM "pages_to_scan", scan, sizeof(scan)) ||
-	    !read_file(KSM "sleep_millisecs", pause, sizeof(pause)))
-		SKIP(return, "needs: KSM");
 	create_region(MEM_RWX);
 	for (i = 0; i < 16; i++) {
 		test_guest(self->vp, guest_write, .rdi = GPA(i), .rsi = VALUE);
 	}
-	ASSERT_EQ(0, madvise(self->mem, 16 * PAGE_SIZE, MADV_MERGEABLE));
-	write_file(KSM "pages_to_scan", "10000");
-	write_file(KSM "sleep_millisecs", "1");
-	write_file(KSM "run", "1");
-	merged = false;
-	for (i = 0; i < 1000 && !merged; i++) {
-		usleep(10000);
-		merged = page_pfn(quad(self->mem, 3)) &&
-			 page_pfn(quad(self->mem, 3)) ==
-			 page_pfn(quad(self->mem, 4));
-	}
-	write_file(KSM "run", run);
-	write_file(KSM "pages_to_scan", scan);
-	write_file(KSM "sleep_millisecs", pause);
-	if (!merged)
-		SKIP(return, "needs: KSM that merges within 10 s");
+	why = ksm_merge(self->mem, 16);
+	if (why)
+		SKIP(return, "%s", why);
 
 	/* Reading does not part them */
 	test_guest_result(VALUE, self->vp, guest_read, .rdi = GPA(3));

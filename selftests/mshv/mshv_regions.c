@@ -24,15 +24,6 @@ static void fill(u8 *mem, size_t pages, u64 seed)
 		WRITE_ONCE(*(u64 *)(mem + i * PAGE_SIZE), seed + i);
 }
 
-static size_t mismatches(const u8 *mem, size_t pages, u64 seed)
-{
-	size_t i, wrong = 0;
-
-	for (i = 0; i < pages; i++)
-		wrong += READ_ONCE(*(u64 *)(mem + i * PAGE_SIZE)) != seed + i;
-	return wrong;
-}
-
 /* A partition with one VP, and some memory that is no region yet */
 FIXTURE(regions)
 {

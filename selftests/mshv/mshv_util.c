@@ -846,6 +846,15 @@ u64 page_flags(const void *addr)
 		     sizeof(flags)) == sizeof(flags) ? flags : 0;
 }
 
+size_t mismatches(u8 *mem, size_t pages, u64 seed)
+{
+	size_t i, wrong = 0;
+
+	for (i = 0; i < pages; i++)
+		wrong += READ_ONCE(*quad(mem, i)) != seed + i;
+	return wrong;
+}
+
 bool page_dirty(const void *addr)
 {
 	return page_flags(addr) & KPF_DIRTY;
@@ -1032,6 +1041,40 @@ void swap_stop(char *name)
 	name[0] = 0;
 }
 
+#define KSM	"/sys/kernel/mm/ksm/"
+
+static bool merged(u8 *mem, size_t pages)
+{
+	const u64 pfn = page_pfn(mem);
+	size_t i;
+
+	for (i = 1; i < pages; i++)
+		if (page_pfn(quad(mem, i)) != pfn)
+			return false;
+	return pfn;
+}
+
+const char *ksm_merge(u8 *mem, size_t pages)
+{
+	char run[16], scan[16], pause[16];
+	int i;
+
+	if (!read_file(KSM "run", run, sizeof(run)) ||
+	    !read_file(KSM "pages_to_scan", scan, sizeof(scan)) ||
+	    !read_file(KSM "sleep_millisecs", pause, sizeof(pause)) ||
+	    madvise(mem, pages * PAGE_SIZE, MADV_MERGEABLE))
+		return "needs: KSM";
+	write_file(KSM "pages_to_scan", "10000");
+	write_file(KSM "sleep_millisecs", "1");
+	write_file(KSM "run", "1");
+	for (i = 0; i < 1000 && !merged(mem, pages); i++)
+		usleep(10000);
+	write_file(KSM "run", run);
+	write_file(KSM "pages_to_scan", scan);
+	write_file(KSM "sleep_millisecs", pause);
+	return merged(mem, pages) ? NULL : "needs: KSM that merges within 10 s";
+}
+
 /*
  * Pages that user space supplies
  */
@@ -1057,6 +1100,17 @@ bool uffd_wait(int fd, int msec)
 	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
 
 	return poll(&poll_fd, 1, msec) == 1;
+}
+
+u64 uffd_fault(int fd)
+{
+	struct uffd_msg msg;
+
+	if (!uffd_wait(fd, 5000) ||
+	    read(fd, &msg, sizeof(msg)) != sizeof(msg) ||
+	    msg.event != UFFD_EVENT_PAGEFAULT)
+		return 0;
+	return msg.arg.pagefault.address & ~(u64)(PAGE_SIZE - 1);
 }
 
 /*

@@ -214,6 +214,9 @@ static inline u64 *quad(u8 *mem, size_t page)
 	return (u64 *)(mem + page * PAGE_SIZE);
 }
 
+/* How many pages are not as guest_fill leaves them */
+size_t mismatches(u8 *mem, size_t pages, u64 seed);
+
 /* Write a text to a file that exists, instead of what is in it */
 bool write_file(const char *path, const char *text);
 /* Number in the line "@name <number>" or "@name: <number>" of a file; -errno */
@@ -229,6 +232,9 @@ bool read_file(const char *path, char *text, size_t size);
 #define SWAP_NAME	64
 bool swap_start(char *name);
 void swap_stop(char *name);
+
+/* Have KSM merge pages that are equal; NULL, or the reason to skip */
+const char *ksm_merge(u8 *mem, size_t pages);
 
 /* Pins acquired and not released, of the whole system; -errno */
 long pin_balance(void);
@@ -258,6 +264,8 @@ struct oracle_counter unmap_counter(void);
 int uffd_open(u8 *mem, size_t pages, u64 mode, u64 features);
 /* Is there a fault within @msec? */
 bool uffd_wait(int fd, int msec);
+/* The page of the next fault, 0 if there is none within 5 s */
+u64 uffd_fault(int fd);
 
 /* What the kernel under test does; found out by trying */
 enum mshv_feature {
