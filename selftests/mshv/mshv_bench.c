@@ -8,9 +8,11 @@
  *
  * Each workload is a process of its own and prints a line for each phase:
  * BENCH, the name of workload and phase, then the columns of print_header().
+ * One that cannot be run says why in a line of its own; the others go on.
  */
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,8 @@
 #define MIB			(1ULL << 20)
 /* How much guests touch: all of it has to be there several times */
 #define TOUCHED			(256 * MIB)
+/* More than a workload takes, also with many others on the machine */
+#define LIMIT_SECONDS		300
 /* Behind what the guest can address, for regions it does not touch */
 #define FAR_GFN			(64 * GIB / PAGE_SIZE)
 /* Pages in no order: odd, so that each is met once */
@@ -363,33 +367,99 @@ static void start(const struct life *life)
 	end("first instruction");
 }
 
+static void nothing(int sig)
+{
+}
+
+/* In @seconds at most: has it ended? */
+static bool wait_for(pid_t child, int *status, unsigned int seconds)
+{
+	bool ended;
+
+	alarm(seconds);
+	ended = waitpid(child, status, 0) == child;
+	alarm(0);
+	return ended;
+}
+
+/*
+ * Runs @fn in a process of its own, which is the first to be killed when memory
+ * is short, and ends within @seconds. Returns NULL, or what became of it.
+ */
+static const char *run_process(void (*fn)(const void *data), const void *data,
+				unsigned int seconds)
+{
+	/* Without SA_RESTART, it interrupts waitpid() */
+	const struct sigaction action = { .sa_handler = nothing };
+	static char why[32];
+	int status;
+	pid_t child;
+
+	fflush(stdout);
+	sigaction(SIGALRM, &action, NULL);
+	child = fork();
+	if (child < 0)
+		return "no process";
+	if (!child) {
+		setpgid(0, 0);
+		write_file("/proc/self/oom_score_adj", "1000");
+		fn(data);
+		fflush(stdout);
+		_exit(0);
+	}
+	setpgid(child, child);
+	if (!wait_for(child, &status, seconds)) {
+		kill(-child, SIGKILL);
+		return wait_for(child, &status, seconds) ?
+		       "hung" : "hung and cannot be killed";
+	}
+	/* Children of its own */
+	kill(-child, SIGKILL);
+	if (!WIFSIGNALED(status))
+		return NULL;
+	snprintf(why, sizeof(why), "signal %d", WTERMSIG(status));
+	return why;
+}
+
+static bool is_wanted(const char *name, int argc, char **argv)
+{
+	bool wanted = argc < 2;
+	int i;
+
+	for (i = 1; i < argc; i++)
+		wanted |= !strncmp(name, argv[i], strlen(argv[i]));
+	return wanted;
+}
+
 typedef void (*workload_fn)(const void *data);
+
+struct work {
+	workload_fn fn;
+	const void *data;
+};
+
+static void do_work(const void *data)
+{
+	const struct work *work = data;
+
+	mshv_pt_init(&pt);
+	must(oracle_reset());
+	work->fn(work->data);
+}
 
 static void run(const char *name, workload_fn fn, const void *data,
 		int argc, char **argv)
 {
-	bool wanted = argc < 2;
-	int i, status;
-	pid_t child;
+	const struct work work = { fn, data };
+	const char *why;
 
-	for (i = 1; i < argc; i++)
-		wanted |= !strncmp(name, argv[i], strlen(argv[i]));
-	if (!wanted)
+	if (!is_wanted(name, argc, argv))
 		return;
 
 	workload = name;
-	fflush(stdout);
-	child = fork();
-	must(child);
-	if (!child) {
-		mshv_pt_init(&pt);
-		must(oracle_reset());
-		fn(data);
-		_exit(0);
-	}
-	must(waitpid(child, &status, 0));
-	if (WIFSIGNALED(status))
-		printf("BENCH,%s,failed,signal %d\n", name, WTERMSIG(status));
+	why = run_process(do_work, &work, LIMIT_SECONDS);
+	if (why)
+		printf("BENCH,%s,failed,%s\n", name, why);
 }
 
 #define run_all(_table, _fn) do { \
