@@ -54,7 +54,8 @@ mutants:
 	@scripts/mutants
 
 #h make bench
-#h	What guest memory costs under v6.18, the series and later drivers.
+#h	What guest memory costs, and how it behaves, under v6.18, the series and later
+#h	drivers.
 #h	  KERNELS="..." some of v6.18 1/7 ... 7/7 v6.19.11 v7.2.6
 #h	  QUICK=1       v6.18, 7/7 and v7.2.6 only, without counting instructions
 bench:

@@ -4,7 +4,7 @@
  * memory. Not a test: nothing is right or wrong here, and it is not run with
  * the tests. It needs the oracle.
  *
- * usage: mshv_bench [WORKLOAD...]
+ * usage: mshv_bench [WORKLOAD... | questions]
  *
  * Each workload is a process of its own and prints a line for each phase:
  * BENCH, the name of workload and phase, then the columns of print_header().
@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mshv_bench.h"
 #include "mshv_util.h"
 
 #define MIB			(1ULL << 20)
@@ -382,12 +383,8 @@ static bool wait_for(pid_t child, int *status, unsigned int seconds)
 	return ended;
 }
 
-/*
- * Runs @fn in a process of its own, which is the first to be killed when memory
- * is short, and ends within @seconds. Returns NULL, or what became of it.
- */
-static const char *run_process(void (*fn)(const void *data), const void *data,
-				unsigned int seconds)
+const char *run_process(void (*fn)(const void *data), const void *data,
+			unsigned int seconds)
 {
 	/* Without SA_RESTART, it interrupts waitpid() */
 	const struct sigaction action = { .sa_handler = nothing };
@@ -421,7 +418,7 @@ static const char *run_process(void (*fn)(const void *data), const void *data,
 	return why;
 }
 
-static bool is_wanted(const char *name, int argc, char **argv)
+bool is_wanted(const char *name, int argc, char **argv)
 {
 	bool wanted = argc < 2;
 	int i;
@@ -484,5 +481,6 @@ int main(int argc, char **argv)
 	run_all(discards, discard);
 	run_all(exits, leave);
 	run_all(starts, start);
+	ask_questions(argc, argv);
 	return 0;
 }
