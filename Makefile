@@ -4,7 +4,7 @@
 # make check                    everything the repository can verify about itself
 
 export KDIR O CPUS MEM TESTS CONFIG ACCEL HV CMDLINE TIMEOUT BOOT_TIMEOUT CACHE
-export TARGETS TEST_ONLY CHECKS LIST SEED DURATION SCRIPT MUTANTS KERNELS QUICK BASE
+export TARGETS TEST_ONLY CHECKS LIST SEED DURATION SCRIPT GDB MUTANTS KERNELS QUICK BASE
 unexport MAKEFLAGS MAKELEVEL
 
 help:
@@ -30,6 +30,7 @@ help:
 #h	  TEST_ONLY=0   without the test-only kernel patches
 #h	  SEED=1        of mshv_mm_fuzz, the fuzzer of guest memory
 #h	  DURATION=2    seconds that it takes; TIMEOUT grows by as much
+#h	  GDB=PORT      stop before the first instruction and wait for gdb
 #h	  SCRIPT=FILE   or text: operations for it to repeat, as it printed them
 kselftest:
 	@scripts/kselftest
