@@ -42,6 +42,13 @@ kselftest:
 check:
 	@scripts/check
 
+#h make package
+#h	Debian packages for a real root or L1VH host in build/package: the kernel
+#h	with the series, and the tests.
+#h	  CONFIG=FILE   its whole configuration, such as the host's /boot/config-*
+package:
+	@scripts/package
+
 #h make checkpatches
 #h	Each patch by itself: compilers, sparse, checkpatch, coccinelle, the suite;
 #h	a table. QUICK=1 leaves out what takes longest.
@@ -84,4 +91,4 @@ boottime:
 clean:
 	rm -rf $(or $(O),$(or $(CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mshv-nested-root)/build)
 
-.PHONY: help kselftest check checkpatches mutants bench boottime clean rehearse-send
+.PHONY: help kselftest check checkpatches mutants bench boottime clean rehearse-send package
