@@ -224,10 +224,16 @@ TEST_F_TIMEOUT(pressure, pages_change_nodes_under_running_vps, 120)
 TEST_F_TIMEOUT(pressure, numa_balancing_under_a_running_vp, 120)
 {
 	struct guest_thread thread;
+	u64 scheduler = ORACLE_SCHEDULER_ROOT;
 	long updates;
 	int i;
 	u64 seen;
 
+	if (oracle_present())
+		ASSERT_EQ(0, oracle_scheduler(&scheduler));
+	/* Otherwise it seems to use hardly any CPU, and is left alone */
+	if (scheduler != ORACLE_SCHEDULER_ROOT)
+		SKIP(return, "needs: the root scheduler");
 	if (nodes() < 2 || !write_file("/proc/sys/kernel/numa_balancing", "1"))
 		SKIP(return, "needs: two NUMA nodes and CONFIG_NUMA_BALANCING");
 	write_file(DEBUGFS "sched/numa_balancing/scan_delay_ms", "10");

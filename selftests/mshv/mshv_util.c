@@ -1302,6 +1302,29 @@ __attribute__((constructor)) static void share_answers(void)
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
+/*
+ * Tests count pages and intercepts: nobody else is to take pages away to see who
+ * uses them. It is as it was when the program ends.
+ */
+#define NUMA_BALANCING	"/proc/sys/kernel/numa_balancing"
+
+static pid_t balancing_stopped_by;
+
+__attribute__((constructor)) static void stop_numa_balancing(void)
+{
+	char text[8];
+
+	if (read_file(NUMA_BALANCING, text, sizeof(text)) && text[0] != '0' &&
+	    write_file(NUMA_BALANCING, "0"))
+		balancing_stopped_by = getpid();
+}
+
+__attribute__((destructor)) static void restart_numa_balancing(void)
+{
+	if (balancing_stopped_by == getpid())
+		write_file(NUMA_BALANCING, "1");
+}
+
 const char *mshv_missing(enum mshv_feature feature)
 {
 	if (answers == MAP_FAILED)
