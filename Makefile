@@ -4,7 +4,7 @@
 # make check                    everything the repository can verify about itself
 
 export KDIR O CPUS MEM TESTS CONFIG ACCEL HV CMDLINE TIMEOUT BOOT_TIMEOUT CACHE
-export TARGETS TEST_ONLY CHECKS LIST SEED DURATION SCRIPT GDB MUTANTS KERNELS QUICK BASE
+export TARGETS TEST_ONLY CHECKS LIST SEED DURATION SCRIPT GDB MUTANTS KERNELS QUICK BASE RELEASES COMMANDS
 unexport MAKEFLAGS MAKELEVEL
 
 help:
@@ -41,6 +41,13 @@ kselftest:
 #h	                guest memory (CHECKS=mm-fuzz), which takes DURATION=120
 check:
 	@scripts/check
+
+#h make check-fresh
+#h	The two commands of README on a Debian 12 and 13 with nothing but make and
+#h	git, from debootstrap, downloads and all. Needs root, takes hours.
+#h	  RELEASES="12 13"  which; TESTS= and CHECKS= as above; COMMANDS=1: the first
+check-fresh:
+	@scripts/check-fresh
 
 #h make package
 #h	Debian packages for a real root or L1VH host in build/package: the kernel
@@ -91,4 +98,4 @@ boottime:
 clean:
 	rm -rf $(or $(O),$(or $(CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mshv-nested-root)/build)
 
-.PHONY: help kselftest check checkpatches mutants bench boottime clean rehearse-send package
+.PHONY: help kselftest check checkpatches mutants bench boottime clean rehearse-send package check-fresh
