@@ -142,7 +142,7 @@ TEST_F(vps, one_counter_loses_nothing)
 	EXPECT_EQ(sum, READ_ONCE(*counter));
 }
 
-TEST_F_TIMEOUT(vps, spinning_guest_leaves_the_vmm_its_time, 120)
+TEST_F(vps, spinning_guest_leaves_the_vmm_its_time)
 {
 	struct guest_thread threads[GUEST_MAX_VPS];
 	unsigned int i;
@@ -156,7 +156,7 @@ TEST_F_TIMEOUT(vps, spinning_guest_leaves_the_vmm_its_time, 120)
 	for (i = 0; i < variant->vps; i++) {
 		unsigned int msec;
 
-		for (msec = 0; msec < 60000; msec++) {
+		for (msec = 0; msec < 10000; msec++) {
 			if (READ_ONCE(threads[i].started))
 				break;
 			usleep(1000);
