@@ -982,13 +982,14 @@ struct oracle_counter unmap_counter(void)
  * Swap
  */
 
-static bool swap_write_header(int fd, size_t pages)
+/* @file: it must have no holes, so write all of it */
+static bool swap_write_header(int fd, size_t pages, bool file)
 {
 	static u8 header[PAGE_SIZE];
 	u32 *info = (u32 *)(header + 1024);
 	size_t i;
 
-	for (i = 0; i < pages; i++)
+	for (i = 0; file && i < pages; i++)
 		if (pwrite(fd, header, PAGE_SIZE, i * PAGE_SIZE) !=
 		    (ssize_t)PAGE_SIZE)
 			return false;
@@ -1024,7 +1025,7 @@ bool swap_start(char *name)
 		name[0] = 0;
 		return false;
 	}
-	ok = swap_write_header(fd, pages);
+	ok = swap_write_header(fd, pages, name[0] == '.');
 	close(fd);
 	return ok && !swapon(name, 0);
 }
