@@ -102,10 +102,11 @@ series_files() { # [COUNT]
 	series | head -n "${1:-1000}" | sed "s,^,$PATCHES/,"
 }
 
-# kernel_version DIR: VERSION.PATCHLEVEL.SUBLEVEL of a kernel tree, nothing for another
+# kernel_version MAKEFILE: VERSION.PATCHLEVEL.SUBLEVEL in that of a kernel tree, nothing
+# for another
 kernel_version() {
 	awk -F ' = ' '$1 == "VERSION" { v = $2 } $1 == "PATCHLEVEL" { p = $2 } $1 == "SUBLEVEL" { s = $2 }
-		/^KERNELVERSION/ { print v "." p "." s; exit }' "$1/Makefile" 2>/dev/null || true
+		/^KERNELVERSION/ { print v "." p "." s; exit }' "$1" 2>/dev/null || true
 }
 
 # is_base VERSION: is it the base's, or a stable release of that?

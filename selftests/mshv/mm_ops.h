@@ -30,8 +30,6 @@
 #define LOG_SIZE	(1U << 15)
 #define MAX_KINDS	48
 
-#define KSM		"/sys/kernel/mm/ksm/"
-
 enum access { ACCESS_NONE, ACCESS_READ, ACCESS_WRITE };
 
 /* In pages; the argument means what the kind makes of it */

@@ -1042,8 +1042,6 @@ void swap_stop(char *name)
 	name[0] = 0;
 }
 
-#define KSM	"/sys/kernel/mm/ksm/"
-
 static bool merged(u8 *mem, size_t pages)
 {
 	const u64 pfn = page_pfn(mem);

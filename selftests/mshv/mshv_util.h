@@ -233,6 +233,7 @@ bool read_file(const char *path, char *text, size_t size);
 bool swap_start(char *name);
 void swap_stop(char *name);
 
+#define KSM	"/sys/kernel/mm/ksm/"
 /* Have KSM merge pages that are equal; NULL, or the reason to skip */
 const char *ksm_merge(u8 *mem, size_t pages);
 
