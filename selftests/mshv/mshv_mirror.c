@@ -938,6 +938,29 @@ static void *touch(void *arg)
 	return NULL;
 }
 
+/* VP 1, on CPU 1, waits in its map hypercall for three seconds: a second chunk */
+static bool touch_slowly(struct toucher *slow, pthread_t *thread, u8 *mem)
+{
+	int msec;
+
+	if (oracle_delay(HVCALL_MAP_GPA_PAGES, 3000000) ||
+	    pthread_create(thread, NULL, touch, slow))
+		return false;
+	for (msec = 0; !page_pfn(mem + HUGE_SIZE) && msec < 5000; msec++)
+		usleep(1000);
+	usleep(300000);
+	return !oracle_delay(HVCALL_MAP_GPA_PAGES, 0);
+}
+
+#define require_two_vps_at_once() do { \
+	u64 scheduler_; \
+	require_cpus(2); \
+	/* Only then VPs run where their threads do */ \
+	ASSERT_EQ(0, oracle_scheduler(&scheduler_)); \
+	if (scheduler_ != ORACLE_SCHEDULER_ROOT) \
+		SKIP(return, "needs: the root scheduler"); \
+} while (0)
+
 TEST_F(memory, vps_of_different_chunks_fault_in_parallel)
 {
 	struct toucher slow = {
@@ -946,33 +969,57 @@ TEST_F(memory, vps_of_different_chunks_fault_in_parallel)
 		.cpu = 1,
 	};
 	pthread_t thread;
-	u64 scheduler;
-	int msec;
 
-	require_cpus(2);
-	/* Only then VPs run where their threads do */
-	ASSERT_EQ(0, oracle_scheduler(&scheduler));
-	if (scheduler != ORACLE_SCHEDULER_ROOT)
-		SKIP(return, "needs: the root scheduler");
+	require_two_vps_at_once();
 	map_all();
 	/* The guest's own pages are there from now on */
 	test_guest(self->vp, guest_read, .rdi = DATA_GPA);
 	test_guest(slow.vp, guest_read, .rdi = DATA_GPA);
 	ASSERT_TRUE(run_on(0));
-	/* One VP waits in its hypercall ... */
-	ASSERT_EQ(0, oracle_delay(HVCALL_MAP_GPA_PAGES, 3000000));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, touch, &slow));
-	for (msec = 0; !page_pfn(self->mem + HUGE_SIZE) && msec < 5000; msec++)
-		usleep(1000);
-	usleep(300000);
-	ASSERT_EQ(0, oracle_delay(HVCALL_MAP_GPA_PAGES, 0));
-	/* ... and the other need not wait for it */
+	ASSERT_TRUE(touch_slowly(&slow, &thread, self->mem));
+	/* The other need not wait for it */
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = VALUE);
 	EXPECT_FALSE(READ_ONCE(slow.ended));
 	pthread_join(thread, NULL);
 	EXPECT_EQ(0, slow.ret);
 	EXPECT_EQ(VALUE, *quad(self->mem, 0));
 	EXPECT_EQ(VALUE, *quad(self->mem, HUGE_PAGES));
+	CHECK();
+}
+
+static void *discard(void *mem)
+{
+	return (void *)(long)madvise(mem, PAGE_SIZE, MADV_DONTNEED);
+}
+
+/*
+ * A fault that has seen a page waits for the lock, behind an invalidation of
+ * that page, which waits for another fault. When it is its turn the page has gone.
+ */
+TEST_F(memory, page_that_goes_while_its_fault_waits_is_not_mapped)
+{
+	struct toucher slow = {
+		.vp = &self->pt.vp[1],
+		.gpa = TEST_GPA + HUGE_SIZE,
+		.cpu = 1,
+	};
+	pthread_t thread, discarder;
+	void *ret;
+
+	require_two_vps_at_once();
+	map_all();
+	test_guest(self->vp, guest_read, .rdi = DATA_GPA);
+	test_guest(slow.vp, guest_read, .rdi = DATA_GPA);
+	*quad(self->mem, 0) = VALUE;
+	ASSERT_TRUE(run_on(0));
+	ASSERT_TRUE(touch_slowly(&slow, &thread, self->mem));
+	ASSERT_EQ(0, pthread_create(&discarder, NULL, discard, self->mem));
+	usleep(300000);
+	test_guest_result(0, self->vp, guest_read, .rdi = TEST_GPA);
+	ASSERT_EQ(0, pthread_join(discarder, &ret));
+	EXPECT_EQ(NULL, ret);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, slow.ret);
 	CHECK();
 }
 
