@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # make kselftest TARGETS=mshv   the suite in the nested root VM
-# make check                    everything the repository can verify about itself
+# make check                    all tests of the driver, the hypervisor, the repository
 
 export KDIR O CPUS MEM TESTS CONFIG ACCEL HV CMDLINE TIMEOUT BOOT_TIMEOUT CACHE
 export TARGETS TEST_ONLY CHECKS LIST SEED DURATION SCRIPT GDB MUTANTS KERNELS QUICK BASE RELEASES COMMANDS
@@ -36,7 +36,9 @@ kselftest:
 	@scripts/kselftest
 
 #h make check
-#h	Verify everything. CHECKS="name ..." runs only these, LIST=1 lists them.
+#h	The suite in its variants, the hypervisor's tests, the repository. In less
+#h	than an hour. CHECKS="name ..." runs only these, LIST=1 lists them, CHECKS=all
+#h	is all of them: debug kernels and builds for each patch, too.
 #h	  SEED=1        of the fuzzers: of the hypervisor (CHECKS=hvfuzz) and of
 #h	                guest memory (CHECKS=mm-fuzz), which takes DURATION=120
 check:
