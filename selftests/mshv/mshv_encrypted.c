@@ -315,4 +315,26 @@ TEST_F(encrypted, failed_unmap_shares_nothing)
 	expect_kept(_metadata, self);
 }
 
+/* Whoever runs its VPs: the hypervisor does not stop them by itself */
+TEST_F(encrypted, running_vp_is_told_that_the_partition_is_dead)
+{
+	struct guest_thread thread;
+	struct mshv_pt *pt = &self->pt;
+
+	ASSERT_EQ(0, mshv_pt_load_guest(pt));
+	ASSERT_EQ(0, mshv_pt_add_vp(pt, 0));
+	test_map(pt, TEST_GFN, self->mem, SIZE, MEM_RWX);
+	ASSERT_EQ(0, guest_thread_start(&thread, &pt->vp[0], guest_count,
+					GUEST_ARGS(.rdi = TEST_GPA,
+						   .rsi = TEST_GPA + 8)));
+	usleep(300000);
+	EXPECT_FALSE(READ_ONCE(thread.ended));
+	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	EXPECT_GT(0, mshv_unmap(pt, TEST_GFN, self->mem, SIZE));
+	EXPECT_EQ(-EIO, guest_thread_join(&thread));
+	expect_kept(_metadata, self);
+}
+
 TEST_HARNESS_MAIN

@@ -714,6 +714,66 @@ TEST_F(memory, collapsed_memory_becomes_large)
 	mshv_free(mem, HUGE_SIZE);
 }
 
+TEST_F(memory, populated_hugetlb_memory_is_the_guests_to_write)
+{
+	const size_t pages = 2 * HUGE_PAGES;
+	struct oracle_slat entry;
+	u8 *mem;
+	size_t i;
+
+	if (!hugetlb_reserve(2))
+		SKIP(return, "needs: huge pages");
+	mem = mshv_alloc(BACKING_HUGETLB, 2 * HUGE_SIZE);
+	ASSERT_NE(NULL, mem);
+	for (i = 0; i < pages; i += HUGE_PAGES)
+		*quad(mem, i) = i + 1;
+	require_feature(FEATURE_POPULATED);
+	test_map(&self->pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX);
+	for (i = 0; i < pages; i += HUGE_PAGES) {
+		ASSERT_EQ(0, oracle_slat(self->pt.id, TEST_GFN + i, &entry));
+		EXPECT_EQ(SLAT_WRITE, entry.flags & SLAT_WRITE);
+		EXPECT_EQ(1, SLAT_SIZE(entry.flags));
+		/* Where 511 others of its huge page are in front of it */
+		test_guest(self->vp, guest_write, .rdx = 0, .rsi = i + 2,
+			   .rdi = TEST_GPA + (i + 511) * PAGE_SIZE);
+		EXPECT_EQ(i + 2, *quad(mem, i + 511));
+		EXPECT_EQ(i + 1, *quad(mem, i));
+	}
+	test_slat(&self->pt, TEST_GFN, mem, pages, SLAT_RWX, false);
+	test_unmap(&self->pt, TEST_GFN, mem, pages * PAGE_SIZE);
+	mshv_free(mem, 2 * HUGE_SIZE);
+}
+
+/*
+ * A partition that can neither be finalized nor have its memory unmapped is there
+ * for good, and so is its notifier: what Linux takes back is taken from the guest.
+ */
+TEST_F(memory, region_that_outlives_its_partition_is_still_watched)
+{
+	struct mshv_pt lost;
+
+	map_all();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	lost = self->pt;
+	ASSERT_EQ(0, oracle_inject(HVCALL_FINALIZE_PARTITION, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	mshv_pt_close(&self->pt);
+	oracle_inject_cancel(HVCALL_FINALIZE_PARTITION);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	EXPECT_EQ(self->pages, accessible_pages(&lost, TEST_GFN, self->pages));
+	ASSERT_EQ(0, madvise(self->mem, 5 * PAGE_SIZE, MADV_DONTNEED));
+	EXPECT_EQ(self->pages - 5,
+		  accessible_pages(&lost, TEST_GFN, self->pages));
+	/* What is in front of it may go, too: the mapping is split */
+	ASSERT_EQ(0, munmap(self->mem + HUGE_SIZE, HUGE_SIZE));
+	EXPECT_EQ(0, accessible_pages(&lost, TEST_GFN + HUGE_PAGES, HUGE_PAGES));
+}
+
 TEST_F(memory, freed_lazily_is_not_kept_by_a_neighbour)
 {
 	map_all();
@@ -839,6 +899,48 @@ TEST_F(memory, signal_ends_the_wait_for_a_page)
 	/* And the unmap of a region whose page never came */
 	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
 	test_slat_empty(&self->pt, TEST_GFN, self->pages);
+	close(fd);
+}
+
+/* It is not touching in order to touch a page until it comes */
+TEST_F(memory, touching_the_same_page_reads_nothing_ahead)
+{
+	struct sigaction action = { .sa_handler = nothing };
+	u8 *page = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)self->mem, .src = (uintptr_t)page,
+		.len = PAGE_SIZE,
+	};
+	pthread_t thread;
+	void *ret;
+	int fd, i, round;
+
+	ASSERT_NE(NULL, page);
+	*(u64 *)page = VALUE;
+	/* Its neighbours are there for the asking */
+	fd = uffd_open(self->mem, 1, UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	sigaction(SIGUSR1, &action, NULL);
+	map_all();
+	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
+				   GUEST_ARGS(.rdi = TEST_GPA)));
+	for (round = 0; round < 12; round++) {
+		ASSERT_EQ(0, pthread_create(&thread, NULL, run_interrupted,
+					    self->vp));
+		ASSERT_EQ((uintptr_t)self->mem, uffd_fault(fd));
+		for (i = 0; i < 50 && pthread_tryjoin_np(thread, &ret); i++) {
+			pthread_kill(thread, SIGUSR1);
+			usleep(20000);
+		}
+		ASSERT_GT(50, i);
+		ASSERT_EQ(-EINTR, (long)ret);
+	}
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
+	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(self->vp));
+	EXPECT_EQ(1, resident(self->mem, self->pages));
+	CHECK();
+	mshv_free(page, PAGE_SIZE);
 	close(fd);
 }
 
