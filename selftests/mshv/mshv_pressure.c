@@ -10,17 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "../kselftest_harness.h"
 #include "mshv_util.h"
 
-#define CGROUP		"/tmp/mshv-cgroup"
-#define GROUP		CGROUP "/mshv-test"
 #define DEBUGFS		"/sys/kernel/debug/"
 
 FIXTURE(pressure)
@@ -44,20 +39,12 @@ FIXTURE_SETUP(pressure)
 	ASSERT_NE(NULL, self->mem);
 }
 
-static void leave_group(void)
-{
-	write_file(CGROUP "/cgroup.procs", "0");
-	rmdir(GROUP);
-	umount(CGROUP);
-	rmdir(CGROUP);
-}
-
 FIXTURE_TEARDOWN(pressure)
 {
 	mshv_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 	swap_stop(self->swap);
-	leave_group();
+	cgroup_stop();
 	EXPECT_EQ(self->pins, pin_balance());
 }
 
@@ -75,25 +62,6 @@ FIXTURE_TEARDOWN(pressure)
 			  SLAT_RWX, false); \
 } while (0)
 
-/*
- * A memory cgroup of our own, with a limit; who writes "0" to its procs is in it.
- * memory.high makes tasks wait for reclaim. memory.max kills, and in a young group
- * too early: what get_user_pages() has touched is active, and reclaim believes for
- * two seconds that nothing is.
- */
-static bool make_group(const char *high, const char *max, const char *swap)
-{
-	leave_group();
-	mkdir(CGROUP, 0700);
-	if (mount("none", CGROUP, "cgroup2", 0, NULL) ||
-	    !write_file(CGROUP "/cgroup.subtree_control", "+memory") ||
-	    mkdir(GROUP, 0700))
-		return false;
-	return write_file(GROUP "/memory.high", high) &&
-	       write_file(GROUP "/memory.max", max) &&
-	       write_file(GROUP "/memory.swap.max", swap);
-}
-
 /* A guest twice the size of what it may have: each round all of it goes and comes */
 TEST_F_TIMEOUT(pressure, guest_is_twice_as_large_as_its_limit, 240)
 {
@@ -101,10 +69,10 @@ TEST_F_TIMEOUT(pressure, guest_is_twice_as_large_as_its_limit, 240)
 
 	if (!swap_start(self->swap))
 		SKIP(return, "needs: swap");
-	if (!make_group("16M", "max", "max"))
+	if (!cgroup_start("16M", "max", "max"))
 		SKIP(return, "needs: cgroup2 with the memory controller");
 	create_region();
-	ASSERT_TRUE(write_file(GROUP "/cgroup.procs", "0"));
+	ASSERT_TRUE(cgroup_join());
 	for (round = 1; round <= 4; round++) {
 		test_guest(self->vp, guest_fill, .rdi = TEST_GPA,
 			   .rsi = self->pages, .rdx = round << 32);
@@ -128,7 +96,7 @@ TEST_F_TIMEOUT(pressure, vmm_out_of_memory_leaves_nothing, 120)
 	int status;
 	pid_t child;
 
-	if (!make_group("max", "16M", "0"))
+	if (!cgroup_start("max", "16M", "0"))
 		SKIP(return, "needs: cgroup2 with the memory controller");
 	if (oracle_present())
 		partitions = oracle_partitions();
@@ -139,7 +107,7 @@ TEST_F_TIMEOUT(pressure, vmm_out_of_memory_leaves_nothing, 120)
 
 		if (mshv_pt_setup(&pt, 1) ||
 		    mshv_map(&pt, TEST_GFN, self->mem, BYTES, MEM_RWX) ||
-		    !write_file(GROUP "/cgroup.procs", "0"))
+		    !cgroup_join())
 			_exit(1);
 		guest_call(&pt.vp[0], guest_fill,
 			   GUEST_ARGS(.rdi = TEST_GPA, .rsi = self->pages), NULL);
@@ -159,37 +127,6 @@ TEST_F_TIMEOUT(pressure, vmm_out_of_memory_leaves_nothing, 120)
 			  .rsi = self->pages, .rdx = 1);
 }
 
-/* Number of NUMA nodes from 0 on */
-static int nodes(void)
-{
-	char path[64];
-	int n = 0;
-
-	do
-		snprintf(path, sizeof(path), "/sys/devices/system/node/node%d", n);
-	while (!access(path, F_OK) && ++n);
-	return n;
-}
-
-/* Pages that are where they were sent */
-static size_t move_to(u8 *mem, size_t nr, int node)
-{
-	void *page[HUGE_PAGES];
-	int where[HUGE_PAGES], status[HUGE_PAGES];
-	size_t i, moved = 0;
-
-	for (i = 0; i < nr; i++) {
-		page[i] = mem + i * PAGE_SIZE;
-		where[i] = node;
-		status[i] = -1;
-	}
-	if (syscall(__NR_move_pages, 0, nr, page, where, status, 2 /* MPOL_MF_MOVE */) < 0)
-		return 0;
-	for (i = 0; i < nr; i++)
-		moved += status[i] == node;
-	return moved;
-}
-
 TEST_F_TIMEOUT(pressure, pages_change_nodes_under_running_vps, 120)
 {
 	const size_t nr = HUGE_PAGES;
@@ -198,7 +135,7 @@ TEST_F_TIMEOUT(pressure, pages_change_nodes_under_running_vps, 120)
 	int round;
 	u64 seen;
 
-	if (nodes() < 2)
+	if (numa_nodes() < 2)
 		SKIP(return, "needs: two NUMA nodes");
 	create_region();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
@@ -207,7 +144,7 @@ TEST_F_TIMEOUT(pressure, pages_change_nodes_under_running_vps, 120)
 					GUEST_ARGS(.rdi = TEST_GPA + 8,
 						   .rsi = MAILBOX_GPA(0))));
 	for (round = 0; round < 20; round++) {
-		moved += move_to(self->mem, nr, round % 2);
+		moved += numa_move(self->mem, nr, round % 2);
 		seen = READ_ONCE(quad(self->mem, 0)[1]);
 		ASSERT_TRUE(wait_for_change(&quad(self->mem, 0)[1], seen, 10000));
 	}
@@ -234,7 +171,7 @@ TEST_F_TIMEOUT(pressure, numa_balancing_under_a_running_vp, 120)
 	/* Otherwise it seems to use hardly any CPU, and is left alone */
 	if (scheduler != ORACLE_SCHEDULER_ROOT)
 		SKIP(return, "needs: the root scheduler");
-	if (nodes() < 2 || !write_file("/proc/sys/kernel/numa_balancing", "1"))
+	if (numa_nodes() < 2 || !write_file("/proc/sys/kernel/numa_balancing", "1"))
 		SKIP(return, "needs: two NUMA nodes and CONFIG_NUMA_BALANCING");
 	write_file(DEBUGFS "sched/numa_balancing/scan_delay_ms", "10");
 	write_file(DEBUGFS "sched/numa_balancing/scan_period_min_ms", "10");

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -1053,25 +1055,114 @@ static bool merged(u8 *mem, size_t pages)
 	return pfn;
 }
 
+bool ksm_start(struct ksm_settings *old)
+{
+	return read_file(KSM "run", old->run, sizeof(old->run)) &&
+	       read_file(KSM "pages_to_scan", old->scan, sizeof(old->scan)) &&
+	       read_file(KSM "sleep_millisecs", old->pause, sizeof(old->pause)) &&
+	       write_file(KSM "pages_to_scan", "10000") &&
+	       write_file(KSM "sleep_millisecs", "1") &&
+	       write_file(KSM "run", "1");
+}
+
+void ksm_stop(const struct ksm_settings *old)
+{
+	write_file(KSM "run", old->run);
+	write_file(KSM "pages_to_scan", old->scan);
+	write_file(KSM "sleep_millisecs", old->pause);
+}
+
 const char *ksm_merge(u8 *mem, size_t pages)
 {
-	char run[16], scan[16], pause[16];
+	struct ksm_settings old;
 	int i;
 
-	if (!read_file(KSM "run", run, sizeof(run)) ||
-	    !read_file(KSM "pages_to_scan", scan, sizeof(scan)) ||
-	    !read_file(KSM "sleep_millisecs", pause, sizeof(pause)) ||
-	    madvise(mem, pages * PAGE_SIZE, MADV_MERGEABLE))
+	if (madvise(mem, pages * PAGE_SIZE, MADV_MERGEABLE) || !ksm_start(&old))
 		return "needs: KSM";
-	write_file(KSM "pages_to_scan", "10000");
-	write_file(KSM "sleep_millisecs", "1");
-	write_file(KSM "run", "1");
 	for (i = 0; i < 1000 && !merged(mem, pages); i++)
 		usleep(10000);
-	write_file(KSM "run", run);
-	write_file(KSM "pages_to_scan", scan);
-	write_file(KSM "sleep_millisecs", pause);
+	ksm_stop(&old);
 	return merged(mem, pages) ? NULL : "needs: KSM that merges within 10 s";
+}
+
+/*
+ * Limits
+ */
+
+#define CGROUP		"/tmp/mshv-cgroup"
+#define GROUP		CGROUP "/mshv-test"
+
+bool cgroup_start(const char *high, const char *max, const char *swap)
+{
+	cgroup_stop();
+	mkdir(CGROUP, 0700);
+	if (mount("none", CGROUP, "cgroup2", 0, NULL) ||
+	    !write_file(CGROUP "/cgroup.subtree_control", "+memory") ||
+	    mkdir(GROUP, 0700))
+		return false;
+	return write_file(GROUP "/memory.high", high) &&
+	       write_file(GROUP "/memory.max", max) &&
+	       write_file(GROUP "/memory.swap.max", swap);
+}
+
+bool cgroup_join(void)
+{
+	return write_file(GROUP "/cgroup.procs", "0");
+}
+
+void cgroup_stop(void)
+{
+	int i;
+
+	write_file(CGROUP "/cgroup.procs", "0");
+	/* Those that were killed are about to end */
+	for (i = 0; rmdir(GROUP) && errno == EBUSY && i < 500; i++)
+		usleep(10000);
+	umount(CGROUP);
+	rmdir(CGROUP);
+}
+
+/*
+ * NUMA nodes
+ */
+
+int numa_nodes(void)
+{
+	char path[64];
+	int n = 0;
+
+	do
+		snprintf(path, sizeof(path), "/sys/devices/system/node/node%d", n);
+	while (!access(path, F_OK) && ++n);
+	return n;
+}
+
+int numa_node(void *page)
+{
+	int status = -ENOENT;
+
+	syscall(__NR_move_pages, 0, 1UL, &page, NULL, &status, 0);
+	return status;
+}
+
+size_t numa_move(u8 *mem, size_t nr, int node)
+{
+	void *page[HUGE_PAGES];
+	int where[HUGE_PAGES], status[HUGE_PAGES];
+	size_t i, moved = 0;
+
+	for (; nr > HUGE_PAGES; nr -= HUGE_PAGES, mem += HUGE_SIZE)
+		moved += numa_move(mem, HUGE_PAGES, node);
+	for (i = 0; i < nr; i++) {
+		page[i] = mem + i * PAGE_SIZE;
+		where[i] = node;
+		status[i] = -1;
+	}
+	if (syscall(__NR_move_pages, 0, nr, page, where, status, 2 /* MPOL_MF_MOVE */) < 0)
+		return moved;
+	for (i = 0; i < nr; i++)
+		moved += status[i] == node;
+	return moved;
 }
 
 /*

@@ -234,8 +234,33 @@ bool swap_start(char *name);
 void swap_stop(char *name);
 
 #define KSM	"/sys/kernel/mm/ksm/"
+struct ksm_settings {
+	char run[16], scan[16], pause[16];
+};
+
+/* Have KSM scan all it is given, without a pause, until ksm_stop() */
+bool ksm_start(struct ksm_settings *old);
+void ksm_stop(const struct ksm_settings *old);
 /* Have KSM merge pages that are equal; NULL, or the reason to skip */
 const char *ksm_merge(u8 *mem, size_t pages);
+
+/*
+ * A memory cgroup of our own, with limits; cgroup_join() moves the caller into it.
+ * memory.high makes tasks wait for reclaim. memory.max kills, and in a young group
+ * too early: what get_user_pages() has touched is active, and reclaim believes for
+ * two seconds that nothing is.
+ */
+bool cgroup_start(const char *high, const char *max, const char *swap);
+bool cgroup_join(void);
+/* Moves the caller out of it and removes it; the others in it have ended */
+void cgroup_stop(void);
+
+/* Number of NUMA nodes from 0 on */
+int numa_nodes(void);
+/* The node of a page, -errno if there is none */
+int numa_node(void *page);
+/* Move pages; how many of them are where they were sent */
+size_t numa_move(u8 *mem, size_t nr, int node);
 
 /* Pins acquired and not released, of the whole system; -errno */
 long pin_balance(void);
