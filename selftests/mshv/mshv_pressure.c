@@ -254,29 +254,6 @@ static bool has_failed(void)
 	return failed;
 }
 
-/* What a VMM does with memory, from start to end; 0 or the error of the first failure */
-static int live(u8 *mem, size_t pages)
-{
-	struct mshv_pt pt;
-	int ret = mshv_pt_setup(&pt, 1);
-
-	if (!ret)
-		ret = mshv_map(&pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX);
-	if (!ret)
-		ret = guest_call(&pt.vp[0], guest_fill,
-				 GUEST_ARGS(.rdi = TEST_GPA, .rsi = pages, .rdx = 1),
-				 NULL);
-	if (!ret)
-		ret = madvise(mem, pages * PAGE_SIZE / 2, MADV_DONTNEED);
-	if (!ret)
-		ret = guest_call(&pt.vp[0], guest_read,
-				 GUEST_ARGS(.rdi = TEST_GPA), NULL);
-	if (!ret)
-		ret = mshv_unmap(&pt, TEST_GFN, mem, pages * PAGE_SIZE);
-	mshv_pt_close(&pt);
-	return ret;
-}
-
 TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 {
 	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
@@ -300,7 +277,7 @@ TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 	/* What is to be there only once is, and this process needs no memory */
 	ASSERT_EQ(0, mlockall(MCL_CURRENT));
 	ASSERT_EQ(0, munlock(self->mem, BYTES));
-	ASSERT_EQ(0, live(self->mem, pages));
+	ASSERT_EQ(0, mshv_live(self->mem, pages));
 	oracle_totals(&before);
 	if (oracle_present())
 		partitions = oracle_partitions();
@@ -308,7 +285,7 @@ TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 		int ret;
 
 		ASSERT_TRUE(fail_nth(n));
-		ret = live(self->mem, pages);
+		ret = mshv_live(self->mem, pages);
 		if (!has_failed())
 			break;
 		failures++;
@@ -323,7 +300,7 @@ TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 	EXPECT_GT(5000, n);
 	EXPECT_LT(0, errors);
 	/* Nothing is lost, and everything works */
-	EXPECT_EQ(0, live(self->mem, pages));
+	EXPECT_EQ(0, mshv_live(self->mem, pages));
 	if (oracle_present()) {
 		oracle_totals(&after);
 		EXPECT_EQ(before.deposited - before.withdrawn,

@@ -1285,49 +1285,20 @@ FIXTURE(mmio)
 	u64 spa;
 };
 
-static u64 find_hpet(void)
-{
-	unsigned long long start, spa = 0;
-	char line[256];
-	FILE *file = fopen("/proc/iomem", "r");
-
-	if (!file)
-		return 0;
-	while (fgets(line, sizeof(line), file))
-		if (strstr(line, "HPET") && sscanf(line, "%llx-", &start) == 1 &&
-		    !(start & (PAGE_SIZE - 1)))
-			spa = start;
-	fclose(file);
-	return spa;
-}
-
 FIXTURE_SETUP(mmio)
 {
-	void *mem;
-	int fd;
-
 	require_mshv();
 	mshv_pt_init(&self->pt);
-	self->spa = find_hpet();
-	if (!self->spa)
-		SKIP(return, "needs: an HPET in /proc/iomem");
-	fd = open("/dev/mem", O_RDWR | O_SYNC);
-	if (fd < 0)
-		SKIP(return, "needs: /dev/mem");
-	mem = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		   self->spa);
-	close(fd);
-	if (mem == MAP_FAILED)
-		SKIP(return, "needs: device memory in /dev/mem");
-	self->mem = mem;
+	self->mem = mshv_alloc_mmio(&self->spa);
+	if (!self->mem)
+		SKIP(return, "needs: an HPET in /proc/iomem, and /dev/mem");
 	test_pt_setup(&self->pt, 1);
 }
 
 FIXTURE_TEARDOWN(mmio)
 {
 	mshv_pt_close(&self->pt);
-	if (self->mem)
-		munmap((void *)self->mem, PAGE_SIZE);
+	mshv_free(self->mem, PAGE_SIZE);
 }
 
 TEST_F(mmio, guest_reads_the_device)

@@ -233,8 +233,7 @@ static struct hv_register_assoc reg_table(u32 name, u64 base,
 	return reg;
 }
 
-/* 64-bit mode with the page tables and descriptors of the system area */
-static int guest_init_vp(struct mshv_vp *vp)
+int guest_init_vp(struct mshv_vp *vp)
 {
 	const u64 gdt = GUEST_PAGE_GPA(GUEST_PAGE_GDT);
 	const u64 stack = GUEST_PAGE_GPA(GUEST_PAGE_STACK + vp->index + 1);
@@ -490,6 +489,18 @@ int mshv_translate_gva(struct mshv_vp *vp, u64 gva, u64 flags,
 	memset(result, 0, sizeof(*result));
 	return mshv_hvcall(vp->pt->fd, HVCALL_TRANSLATE_VIRTUAL_ADDRESS, 0, &in,
 			   sizeof(in), result, sizeof(*result), NULL);
+}
+
+int mshv_vp_state(struct mshv_vp *vp, unsigned long request, u8 type,
+		  void *buffer, u32 *size)
+{
+	struct mshv_get_set_vp_state args = {
+		.type = type, .buf_sz = *size, .buf_ptr = (u64)buffer,
+	};
+	int ret = do_ioctl(vp->fd, request, &args);
+
+	*size = args.buf_sz;
+	return ret;
 }
 
 long mshv_run_once(struct mshv_vp *vp)
@@ -756,6 +767,38 @@ int mshv_alloc_memfd(void **addr, size_t size, size_t align)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+static u64 find_hpet(void)
+{
+	unsigned long long start, spa = 0;
+	char line[256];
+	FILE *file = fopen("/proc/iomem", "r");
+
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof(line), file))
+		if (strstr(line, "HPET") && sscanf(line, "%llx-", &start) == 1 &&
+		    !(start & (PAGE_SIZE - 1)))
+			spa = start;
+	fclose(file);
+	return spa;
+}
+
+void *mshv_alloc_mmio(u64 *spa)
+{
+	void *addr;
+	int fd;
+
+	*spa = find_hpet();
+	if (!*spa)
+		return NULL;
+	fd = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	addr = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, *spa);
+	close(fd);
+	return addr == MAP_FAILED ? NULL : addr;
 }
 
 void mshv_free(void *addr, size_t size)
@@ -1044,6 +1087,10 @@ void swap_stop(char *name)
 	name[0] = 0;
 }
 
+/*
+ * KSM
+ */
+
 static bool merged(u8 *mem, size_t pages)
 {
 	const u64 pfn = page_pfn(mem);
@@ -1201,6 +1248,28 @@ u64 uffd_fault(int fd)
 	    msg.event != UFFD_EVENT_PAGEFAULT)
 		return 0;
 	return msg.arg.pagefault.address & ~(u64)(PAGE_SIZE - 1);
+}
+
+int mshv_live(u8 *mem, size_t pages)
+{
+	struct mshv_pt pt;
+	int ret = mshv_pt_setup(&pt, 1);
+
+	if (!ret)
+		ret = mshv_map(&pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX);
+	if (!ret)
+		ret = guest_call(&pt.vp[0], guest_fill,
+				 GUEST_ARGS(.rdi = TEST_GPA, .rsi = pages, .rdx = 1),
+				 NULL);
+	if (!ret)
+		ret = madvise(mem, pages * PAGE_SIZE / 2, MADV_DONTNEED);
+	if (!ret)
+		ret = guest_call(&pt.vp[0], guest_read,
+				 GUEST_ARGS(.rdi = TEST_GPA), NULL);
+	if (!ret)
+		ret = mshv_unmap(&pt, TEST_GFN, mem, pages * PAGE_SIZE);
+	mshv_pt_close(&pt);
+	return ret;
 }
 
 /*

@@ -89,6 +89,8 @@ int mshv_pt_active(struct mshv_pt *pt);
 int mshv_pt_setup(struct mshv_pt *pt, unsigned int vps);
 /* Add one VP that is ready to run the guest */
 int mshv_pt_add_vp(struct mshv_pt *pt, u32 index);
+/* 64-bit mode with the page tables and descriptors of the system area */
+int guest_init_vp(struct mshv_vp *vp);
 /* Add the system area: code, page tables, descriptors, stacks */
 int mshv_pt_load_guest(struct mshv_pt *pt);
 void mshv_pt_close(struct mshv_pt *pt);
@@ -118,6 +120,10 @@ int mshv_install_intercept(struct mshv_pt *pt, u32 access, u32 type,
 			   u64 parameter);
 int mshv_translate_gva(struct mshv_vp *vp, u64 gva, u64 flags,
 		       struct hv_output_translate_virtual_address *result);
+
+/* MSHV_GET_VP_STATE or MSHV_SET_VP_STATE, as @request says */
+int mshv_vp_state(struct mshv_vp *vp, unsigned long request, u8 type,
+		  void *buffer, u32 *size);
 
 /* One MSHV_RUN_VP: the message type or -errno (-EINTR too) */
 long mshv_run_once(struct mshv_vp *vp);
@@ -174,6 +180,12 @@ u64 now_ms(void);
 /* Wait until *value differs from @old, at most @msec: did it change? */
 bool wait_for_change(const u64 *value, u64 old, int msec);
 
+/*
+ * What a VMM does with memory, from the creation of a partition to its end; 0 or the
+ * error of the first failure
+ */
+int mshv_live(u8 *mem, size_t pages);
+
 /* Memory of the VMM */
 enum mshv_backing {
 	BACKING_ANON,		/* 4K pages */
@@ -186,6 +198,8 @@ enum mshv_backing {
 void *mshv_alloc(enum mshv_backing backing, size_t size);
 /* BACKING_MEMFD, with the file descriptor: -1 if that cannot be had */
 int mshv_alloc_memfd(void **addr, size_t size, size_t align);
+/* A page of device memory, the registers of a timer: it is safe to read; or NULL */
+void *mshv_alloc_mmio(u64 *spa);
 void mshv_free(void *addr, size_t size);
 /* Ask for huge pages of the system's pool, false if it has not that many */
 bool hugetlb_reserve(unsigned int pages);

@@ -590,18 +590,6 @@ TEST_F(vp, xmm_registers_are_not_the_vmms)
 	EXPECT_EQ(mine, seen);
 }
 
-static int vp_state(struct mshv_vp *vp, unsigned long request, u8 type,
-		    void *buffer, u32 *size)
-{
-	struct mshv_get_set_vp_state args = {
-		.type = type, .buf_sz = *size, .buf_ptr = (u64)buffer,
-	};
-	int ret = ioctl(vp->fd, request, &args) ? -errno : 0;
-
-	*size = args.buf_sz;
-	return ret;
-}
-
 /* XSAVE area: FCW and MXCSR, then XMM registers from byte 160 on */
 #define XSAVE_MXCSR	24
 #define XSAVE_XMM(_n)	(160 + 16 * (_n))
@@ -621,8 +609,8 @@ TEST_F(vp, xsave_state)
 		data[i].high_part = 200 + i;
 	}
 	test_guest(self->vp, guest_load_xmm, .rdi = DATA_GPA);
-	ASSERT_EQ(0, vp_state(self->vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
-			      area, &size));
+	ASSERT_EQ(0, mshv_vp_state(self->vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
+				   area, &size));
 	EXPECT_EQ(PAGE_SIZE, size);
 	memcpy(&mxcsr, area + XSAVE_MXCSR, sizeof(mxcsr));
 	EXPECT_EQ(0x1f80, mxcsr);
@@ -635,8 +623,8 @@ TEST_F(vp, xsave_state)
 	}
 
 	/* What the VMM sets is what the guest has, and what it set not */
-	ASSERT_EQ(0, vp_state(self->vp, MSHV_SET_VP_STATE, MSHV_VP_STATE_XSAVE,
-			      area, &size));
+	ASSERT_EQ(0, mshv_vp_state(self->vp, MSHV_SET_VP_STATE, MSHV_VP_STATE_XSAVE,
+				   area, &size));
 	memset(area, 0, PAGE_SIZE);
 	test_guest(self->vp, guest_store_xmm, .rdi = DATA_GPA);
 	for (i = 0; i < 16; i++) {
@@ -646,13 +634,13 @@ TEST_F(vp, xsave_state)
 
 	/* A state that no processor can have changes nothing */
 	size = PAGE_SIZE;
-	ASSERT_EQ(0, vp_state(self->vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
-			      area, &size));
+	ASSERT_EQ(0, mshv_vp_state(self->vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
+				   area, &size));
 	mxcsr = 0x10000;
 	memcpy(area + XSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
 	memset(area + XSAVE_XMM(0), 0, 16);
-	EXPECT_EQ(-EINVAL, vp_state(self->vp, MSHV_SET_VP_STATE,
-				    MSHV_VP_STATE_XSAVE, area, &size));
+	EXPECT_EQ(-EINVAL, mshv_vp_state(self->vp, MSHV_SET_VP_STATE,
+					 MSHV_VP_STATE_XSAVE, area, &size));
 	test_guest(self->vp, guest_store_xmm, .rdi = DATA_GPA);
 	EXPECT_EQ(~0ULL, data[0].low_part);
 
@@ -660,8 +648,8 @@ TEST_F(vp, xsave_state)
 	require_pin_counters();
 	value = pin_balance();
 	size = PAGE_SIZE;
-	ASSERT_EQ(0, vp_state(self->vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
-			      area, &size));
+	ASSERT_EQ(0, mshv_vp_state(self->vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
+				   area, &size));
 	EXPECT_EQ(value, pin_balance());
 	mshv_free(area, 2 * PAGE_SIZE);
 }
@@ -679,8 +667,8 @@ TEST_F(vp, vp_state_arguments)
 	ASSERT_NE(MAP_FAILED, read_only);
 
 #define test_err_state(_errno, _type, _buffer, _size) \
-	EXPECT_EQ(-(_errno), vp_state(self->vp, MSHV_GET_VP_STATE, _type, \
-				      _buffer, _size))
+	EXPECT_EQ(-(_errno), mshv_vp_state(self->vp, MSHV_GET_VP_STATE, _type, \
+					   _buffer, _size))
 	test_err_state(EINVAL, MSHV_VP_STATE_COUNT, area, &size);
 	test_err_state(EINVAL, MSHV_VP_STATE_XSAVE, area + 8, &size);
 	test_err_state(EINVAL, MSHV_VP_STATE_XSAVE, area, &odd);
@@ -690,8 +678,8 @@ TEST_F(vp, vp_state_arguments)
 	/* The hypervisor's own limits */
 	for (i = 0; i < MSHV_VP_STATE_COUNT; i++)
 		if (i != MSHV_VP_STATE_XSAVE)
-			EXPECT_GT(0, vp_state(self->vp, MSHV_GET_VP_STATE, i,
-					      area, &size));
+			EXPECT_GT(0, mshv_vp_state(self->vp, MSHV_GET_VP_STATE, i,
+						   area, &size));
 #undef test_err_state
 
 	args.rsvd[1] = 1;
