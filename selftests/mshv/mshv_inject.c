@@ -1,0 +1,1312 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Hypercalls that fail, take long, or want memory: each one that the driver makes
+ * in the life of a partition, and what is left of the partition after that.
+ *
+ * What must be there: a VMM that tries again gets what it wanted; when it gives up,
+ * and in the end, no partition, no page and no pin is left, and the next partition
+ * works. Where the hypervisor does not take back what the guest has, it is lost on
+ * purpose: the test counts that, and does not overlook it.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../kselftest_harness.h"
+#include "mshv_util.h"
+
+#define RCU_EXPEDITED	"/sys/kernel/rcu_expedited"
+
+#define SMALL_PAGES	64UL
+#define SMALL_SIZE	(SMALL_PAGES * PAGE_SIZE)
+#define HALF_SIZE	(SMALL_SIZE / 2)
+
+/* Where the regions are: 4K pages, a large page, device memory */
+#define LARGE_GFN	(2 * TEST_GFN)
+#define LARGE_GPA	(LARGE_GFN << PAGE_SHIFT)
+#define MMIO_GFN	(3 * TEST_GFN)
+#define MMIO_GPA	(MMIO_GFN << PAGE_SHIFT)
+
+/* States of a partition, as the oracle has them */
+#define STATE_ACTIVE	2
+#define STATE_FINALIZED	3
+
+/* From when on hypercalls fail */
+enum phase { FROM_THE_START, AT_TAKE_BACK, AT_UNMAP };
+
+struct failure {
+	u16 code, status;
+	u64 nth, reps, flags;
+};
+
+/* All that a partition is used for, from its creation to its end */
+struct life {
+	struct mshv_pt pt;
+	u8 *small, *large, *mmio;
+	u8 *memfd;		/* of an encrypted partition */
+	unsigned int errors;	/* that the VMM saw, and tried again */
+	unsigned int wrong;	/* what must never be */
+	bool dead;		/* the partition refuses everything */
+	enum phase phase;	/* when these are to fail */
+	struct failure failures[2];
+};
+
+/* A VMM tries again what has failed, once */
+#define twice(_life, _call) ({ \
+	int _ret = (_call); \
+	if (_ret < 0) { \
+		(_life)->errors++; \
+		_ret = (_call); \
+	} \
+	_ret; \
+})
+
+#define must_be(_life, _what) do { \
+	if (!(_what)) { \
+		ksft_print_msg("line %u: not so: %s\n", __LINE__, #_what); \
+		(_life)->wrong++; \
+	} \
+} while (0)
+
+static void fail_from(struct life *life, enum phase phase)
+{
+	const struct failure *failure = life->failures;
+	size_t i;
+
+	for (i = 0; life->phase == phase && i < ARRAY_SIZE(life->failures); i++)
+		if (failure[i].code)
+			oracle_inject(failure[i].code, failure[i].nth,
+				      failure[i].status, failure[i].reps,
+				      failure[i].flags);
+}
+
+static int add_vp(struct life *life, u32 index)
+{
+	struct mshv_vp *vp = &life->pt.vp[index];
+	int ret = mshv_pt_add_vp(&life->pt, index);
+
+	if (!ret)
+		return 0;
+	life->errors++;
+	/* It may be there, but not ready */
+	return vp->fd < 0 ? mshv_pt_add_vp(&life->pt, index) : guest_init_vp(vp);
+}
+
+static int create(struct life *life, u64 isolation)
+{
+	int ret;
+
+	fail_from(life, FROM_THE_START);
+	ret = twice(life, mshv_pt_create(&life->pt, 0, isolation));
+	return ret ?: twice(life, mshv_initialize_partition(life->pt.fd));
+}
+
+static int configure(struct life *life)
+{
+	struct hv_input_get_partition_property get = {
+		.property_code = HV_PARTITION_PROPERTY_GPA_PAGE_ACCESS_TRACKING,
+	};
+	struct hv_input_set_partition_property set = {
+		.property_code = HV_PARTITION_PROPERTY_GPA_PAGE_ACCESS_TRACKING,
+		.property_value = 1,
+	};
+	struct mshv_pt *pt = &life->pt;
+	u64 value;
+	int ret;
+
+	ret = twice(life, mshv_hvcall(pt->fd, HVCALL_SET_PARTITION_PROPERTY, 0,
+				      &set, sizeof(set), NULL, 0, NULL));
+	if (!ret)
+		ret = twice(life, mshv_hvcall(pt->fd, HVCALL_GET_PARTITION_PROPERTY,
+					      0, &get, sizeof(get), &value,
+					      sizeof(value), NULL));
+	if (!ret)
+		ret = twice(life, mshv_pt_load_guest(pt));
+	if (!ret)
+		ret = add_vp(life, 0);
+	if (!ret)
+		ret = add_vp(life, 1);
+	if (!ret)
+		ret = twice(life, mshv_install_intercept(pt, 4,
+							 HV_INTERCEPT_TYPE_X64_CPUID,
+							 0));
+	return ret;
+}
+
+static int map_all(struct life *life)
+{
+	struct mshv_pt *pt = &life->pt;
+	int ret;
+
+	/* Half of the one was touched before, and all of the other */
+	memset(life->small, 1, HALF_SIZE);
+	memset(life->large, 1, HUGE_SIZE);
+	ret = twice(life, mshv_map(pt, TEST_GFN, life->small, SMALL_SIZE, MEM_RWX));
+	if (!ret)
+		ret = twice(life, mshv_map(pt, LARGE_GFN, life->large, HUGE_SIZE,
+					   MEM_RWX));
+	if (!ret && life->mmio)
+		ret = twice(life, mshv_map(pt, MMIO_GFN, life->mmio, PAGE_SIZE,
+					   MEM_RW));
+	return ret;
+}
+
+/* A command of the guest */
+#define guest(_life, _vp, _command, _result, ...) \
+	twice(_life, guest_call(&(_life)->pt.vp[_vp], _command, \
+				GUEST_ARGS(__VA_ARGS__), _result))
+
+static int use_vps(struct life *life)
+{
+	static u8 area[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+	struct hv_output_translate_virtual_address where;
+	struct mshv_vp *vp = &life->pt.vp[0];
+	u32 size = sizeof(area);
+	int ret;
+
+	ret = twice(life, mshv_vp_state(vp, MSHV_GET_VP_STATE, MSHV_VP_STATE_XSAVE,
+					area, &size));
+	if (!ret)
+		ret = twice(life, mshv_vp_state(vp, MSHV_SET_VP_STATE,
+						MSHV_VP_STATE_XSAVE, area, &size));
+	if (!ret)
+		ret = twice(life, mshv_translate_gva(vp, TEST_GPA, 1, &where));
+	return ret;
+}
+
+static int fill(struct life *life)
+{
+	u64 dirty[SMALL_PAGES / 64] = {}, value = 0;
+	int ret;
+
+	ret = guest(life, 0, guest_fill, NULL, .rdi = TEST_GPA, .rsi = SMALL_PAGES,
+		    .rdx = 100);
+	if (!ret)
+		ret = guest(life, 1, guest_fill, NULL, .rdi = LARGE_GPA,
+			    .rsi = HUGE_PAGES, .rdx = 200);
+	if (ret)
+		return ret;
+	must_be(life, !mismatches(life->small, SMALL_PAGES, 100));
+	must_be(life, !mismatches(life->large, HUGE_PAGES, 200));
+	must_be(life, !slat_check(&life->pt, TEST_GFN, life->small, SMALL_PAGES,
+				  SLAT_RWX, false));
+	must_be(life, !slat_check(&life->pt, LARGE_GFN, life->large, HUGE_PAGES,
+				  SLAT_RWX, false));
+	if (life->mmio) {
+		ret = guest(life, 0, guest_read, &value, .rdi = MMIO_GPA);
+		must_be(life, ret || value);
+	}
+	if (!ret)
+		ret = twice(life, mshv_access_bitmap(&life->pt, TEST_GFN, SMALL_PAGES,
+						     MSHV_GPAP_ACCESS_TYPE_DIRTY,
+						     MSHV_GPAP_ACCESS_OP_CLEAR, dirty));
+	return ret;
+}
+
+/* Linux takes back some of it: to discard, to protect, to share it with a child */
+static int take_back(struct life *life)
+{
+	const size_t hole = 100;
+	u64 value;
+	pid_t child;
+	int ret;
+
+	fail_from(life, AT_TAKE_BACK);
+	madvise(life->small, HALF_SIZE, MADV_DONTNEED);
+	madvise(quad(life->large, hole), PAGE_SIZE, MADV_DONTNEED);
+	must_be(life, !accessible_pages(&life->pt, TEST_GFN, SMALL_PAGES / 2));
+	must_be(life, !accessible(&life->pt, LARGE_GFN + hole));
+	ret = guest(life, 1, guest_read, &value, .rdi = TEST_GPA);
+	must_be(life, ret || !value);
+	if (!ret)
+		ret = guest(life, 0, guest_read, &value,
+			    .rdi = LARGE_GPA + hole * PAGE_SIZE);
+	must_be(life, ret || !value);
+	if (!ret)
+		ret = guest(life, 0, guest_check, &value, .rdi = LARGE_GPA,
+			    .rsi = hole, .rdx = 200);
+	must_be(life, ret || !value);
+
+	mprotect(life->small + HALF_SIZE, HALF_SIZE, PROT_READ);
+	if (!ret)
+		ret = guest(life, 0, guest_check, &value,
+			    .rdi = TEST_GPA + HALF_SIZE, .rsi = SMALL_PAGES / 2,
+			    .rdx = 100 + SMALL_PAGES / 2);
+	must_be(life, ret || !value);
+	mprotect(life->small + HALF_SIZE, HALF_SIZE, PROT_READ | PROT_WRITE);
+
+	child = fork();
+	if (!child)
+		_exit(0);
+	waitpid(child, NULL, 0);
+	if (!ret)
+		ret = guest(life, 0, guest_fill, NULL, .rdi = TEST_GPA,
+			    .rsi = SMALL_PAGES, .rdx = 300);
+	must_be(life, ret || !mismatches(life->small, SMALL_PAGES, 300));
+	return ret;
+}
+
+static int unmap_all(struct life *life)
+{
+	struct mshv_pt *pt = &life->pt;
+	int ret;
+
+	fail_from(life, AT_UNMAP);
+	ret = twice(life, mshv_unmap(pt, LARGE_GFN, life->large, HUGE_SIZE));
+	must_be(life, ret || oracle_mapped(pt->id, LARGE_GFN,
+					   LARGE_GFN + HUGE_PAGES - 1) <= 0);
+	if (!ret && life->mmio)
+		ret = twice(life, mshv_unmap(pt, MMIO_GFN, life->mmio, PAGE_SIZE));
+	/* The third one goes with the partition */
+	return ret;
+}
+
+/* Returns 0, or the error that trying again did not help against */
+static int live(struct life *life)
+{
+	int ret = create(life, MSHV_PT_ISOLATION_NONE);
+
+	if (!ret)
+		ret = configure(life);
+	if (!ret)
+		ret = map_all(life);
+	if (!ret)
+		ret = fill(life);
+	if (!ret)
+		ret = use_vps(life);
+	if (!ret)
+		ret = take_back(life);
+	if (!ret)
+		ret = unmap_all(life);
+	if (ret && life->pt.vp[0].fd >= 0)
+		life->dead = mshv_run_once(&life->pt.vp[0]) == -EIO;
+	mshv_pt_close(&life->pt);
+	return ret;
+}
+
+static unsigned long pages_in_state(const u64 *pfns, size_t nr, u64 wanted)
+{
+	unsigned long i, n = 0;
+	u64 state;
+
+	for (i = 0; i < nr; i++)
+		if (!oracle_page(pfns[i] << PAGE_SHIFT, &state, NULL))
+			n += state == wanted;
+	return n;
+}
+
+/* The same for memory that the VMM must not look at; pages it never gets back in @lost */
+static int live_encrypted(struct life *life, long *lost)
+{
+	struct mshv_pt *pt = &life->pt;
+	u64 pfns[SMALL_PAGES];
+	size_t i;
+	int ret;
+
+	life->memfd = mshv_alloc(BACKING_MEMFD, SMALL_SIZE);
+	if (!life->memfd)
+		return -ENOMEM;
+	for (i = 0; i < SMALL_PAGES; i++) {
+		*quad(life->memfd, i) = i;
+		pfns[i] = page_pfn(quad(life->memfd, i));
+	}
+	ret = create(life, TEST_ISOLATION_SNP);
+	for (i = 0; !ret && i < 2; i++) {
+		ret = twice(life, mshv_map(pt, TEST_GFN, life->memfd, SMALL_SIZE,
+					   MEM_RWX));
+		/* The second one is left to the end of the partition */
+		if (!ret && !i)
+			ret = twice(life, mshv_unmap(pt, TEST_GFN, life->memfd,
+						     SMALL_SIZE));
+	}
+	if (ret && pt->fd >= 0)
+		life->dead = mshv_map(pt, MMIO_GFN, life->small, PAGE_SIZE,
+				      MEM_RW) == -EIO;
+	mshv_pt_close(pt);
+	*lost = pages_in_state(pfns, SMALL_PAGES, ORACLE_PAGE_EXCLUSIVE);
+	must_be(life, *lost + pages_in_state(pfns, SMALL_PAGES, ORACLE_PAGE_ROOT) ==
+		SMALL_PAGES);
+	for (i = 0; !*lost && i < SMALL_PAGES; i++)
+		must_be(life, *quad(life->memfd, i) == i);
+	mshv_free(life->memfd, SMALL_SIZE);
+	return ret;
+}
+
+/* What there is of all that can be lost */
+struct stock {
+	long pins;
+	long partitions;
+	u64 children;	/* pages that partitions have */
+	u64 root;	/* pages that the root partition has given for itself */
+	u64 leaks;	/* partitions that were to be deleted and had pages */
+	long free;	/* pages of free memory */
+	u64 last;	/* newest partition */
+};
+
+static struct stock take_stock(void)
+{
+	struct stock stock = {
+		.pins = pin_balance(),
+		.free = read_field("/proc/meminfo", "MemFree") / 4,
+	};
+	struct oracle_partition partition;
+	struct oracle_totals totals;
+	struct oracle_pool pool;
+
+	while (!oracle_partition_after(stock.last, &partition)) {
+		stock.last = partition.id;
+		stock.partitions++;
+		if (!oracle_pool(partition.id, &pool))
+			stock.children += pool.deposited;
+	}
+	oracle_totals(&totals);
+	stock.root = totals.deposited - totals.withdrawn - stock.children;
+	stock.leaks = totals.leaks;
+	return stock;
+}
+
+/* What a hypercall that fails may leave behind */
+#define DIES		BIT(0)	/* a partition that can do nothing more */
+#define STAYS		BIT(1)	/* a partition for ever */
+#define ROOT_GROWS	BIT(2)	/* memory the root partition gave for itself */
+#define GIVES_UP	BIT(3)	/* a VMM that does not get what it wants */
+
+FIXTURE(sweep)
+{
+	struct life life;
+	struct stock start;
+	unsigned int steps, errors, deaths, kept;
+	/* Every call fails where a life is short, not so many with KASAN and the like */
+	unsigned int stride;
+	char expedited[8];
+};
+
+FIXTURE_VARIANT(sweep)
+{
+	u16 code;
+	/* Repetitions after which it fails */
+	u16 reps[3];
+	unsigned int leaves;
+	/* Fails, too, the first time or always, so that @code is called */
+	u16 with;
+	bool with_forever;
+	enum phase phase;
+	bool encrypted;
+	/* If it always did, the guest would keep pages that are not its own */
+	bool only_once;
+};
+
+FIXTURE_VARIANT_ADD(sweep, create_partition) {
+	.code = HVCALL_CREATE_PARTITION, .leaves = ROOT_GROWS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, initialize_partition) {
+	.code = HVCALL_INITIALIZE_PARTITION,
+};
+
+FIXTURE_VARIANT_ADD(sweep, finalize_partition) {
+	.code = HVCALL_FINALIZE_PARTITION, .leaves = STAYS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, delete_partition) {
+	.code = HVCALL_DELETE_PARTITION, .leaves = STAYS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, get_property) {
+	.code = HVCALL_GET_PARTITION_PROPERTY,
+};
+
+FIXTURE_VARIANT_ADD(sweep, set_property) {
+	.code = HVCALL_SET_PARTITION_PROPERTY,
+};
+
+FIXTURE_VARIANT_ADD(sweep, deposit) {
+	.code = HVCALL_DEPOSIT_MEMORY, .reps = { 1, 45, 89 },
+};
+
+FIXTURE_VARIANT_ADD(sweep, withdraw) {
+	.code = HVCALL_WITHDRAW_MEMORY, .reps = { 1, 255, 510 }, .leaves = STAYS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, map) {
+	.code = HVCALL_MAP_GPA_PAGES, .reps = { 1, 32, 63 },
+};
+
+FIXTURE_VARIANT_ADD(sweep, unmap) {
+	.code = HVCALL_UNMAP_GPA_PAGES, .reps = { 1, 32, 63 }, .leaves = DIES,
+};
+
+FIXTURE_VARIANT_ADD(sweep, install_intercept) {
+	.code = HVCALL_INSTALL_INTERCEPT,
+};
+
+FIXTURE_VARIANT_ADD(sweep, create_vp) {
+	.code = HVCALL_CREATE_VP,
+};
+
+FIXTURE_VARIANT_ADD(sweep, get_registers) {
+	.code = HVCALL_GET_VP_REGISTERS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, set_registers) {
+	.code = HVCALL_SET_VP_REGISTERS, .reps = { 1, 3, 5 },
+};
+
+FIXTURE_VARIANT_ADD(sweep, translate) {
+	.code = HVCALL_TRANSLATE_VIRTUAL_ADDRESS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, map_stats_page) {
+	.code = HVCALL_MAP_STATS_PAGE, .leaves = ROOT_GROWS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, unmap_stats_page) {
+	.code = HVCALL_UNMAP_STATS_PAGE,
+};
+
+FIXTURE_VARIANT_ADD(sweep, dispatch) {
+	.code = HVCALL_DISPATCH_VP,
+};
+
+FIXTURE_VARIANT_ADD(sweep, access_states) {
+	.code = HVCALL_GET_GPA_PAGES_ACCESS_STATES, .reps = { 1, 32, 63 },
+};
+
+FIXTURE_VARIANT_ADD(sweep, map_state_page) {
+	.code = HVCALL_MAP_VP_STATE_PAGE,
+};
+
+FIXTURE_VARIANT_ADD(sweep, unmap_state_page) {
+	.code = HVCALL_UNMAP_VP_STATE_PAGE,
+};
+
+FIXTURE_VARIANT_ADD(sweep, get_vp_state) {
+	.code = HVCALL_GET_VP_STATE,
+};
+
+FIXTURE_VARIANT_ADD(sweep, set_vp_state) {
+	.code = HVCALL_SET_VP_STATE,
+};
+
+/* There is no other VP with this index then */
+FIXTURE_VARIANT_ADD(sweep, delete_vp_that_is_not_ready) {
+	.code = HVCALL_DELETE_VP, .with = HVCALL_MAP_VP_STATE_PAGE,
+	.leaves = GIVES_UP,
+};
+
+FIXTURE_VARIANT_ADD(sweep, unmap_of_failed_maps) {
+	.code = HVCALL_UNMAP_GPA_PAGES, .with = HVCALL_MAP_GPA_PAGES,
+	.with_forever = true, .leaves = DIES | GIVES_UP,
+};
+
+FIXTURE_VARIANT_ADD(sweep, unmap_instead_of_no_access) {
+	.code = HVCALL_UNMAP_GPA_PAGES, .with = HVCALL_MAP_GPA_PAGES,
+	.with_forever = true, .phase = AT_TAKE_BACK, .leaves = DIES | GIVES_UP,
+};
+
+/* The second time, at the end of the partition, it succeeds */
+FIXTURE_VARIANT_ADD(sweep, finalize_instead_of_unmap) {
+	.code = HVCALL_FINALIZE_PARTITION, .with = HVCALL_UNMAP_GPA_PAGES,
+	.with_forever = true, .phase = AT_UNMAP, .leaves = DIES,
+	.only_once = true,
+};
+
+FIXTURE_VARIANT_ADD(sweep, encrypted_release) {
+	.code = HVCALL_RELEASE_SPARSE_SPA_PAGE_HOST_ACCESS, .reps = { 1, 32, 63 },
+	.encrypted = true,
+};
+
+FIXTURE_VARIANT_ADD(sweep, encrypted_acquire) {
+	.code = HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS, .reps = { 1, 32, 63 },
+	.encrypted = true, .leaves = DIES | STAYS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, encrypted_map) {
+	.code = HVCALL_MAP_GPA_PAGES, .reps = { 1, 32, 63 }, .encrypted = true,
+};
+
+FIXTURE_VARIANT_ADD(sweep, encrypted_unmap) {
+	.code = HVCALL_UNMAP_GPA_PAGES, .reps = { 1, 32, 63 }, .encrypted = true,
+	.leaves = DIES,
+};
+
+FIXTURE_VARIANT_ADD(sweep, encrypted_finalize) {
+	.code = HVCALL_FINALIZE_PARTITION, .encrypted = true, .leaves = STAYS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, encrypted_finalize_and_unmap) {
+	.code = HVCALL_FINALIZE_PARTITION, .encrypted = true,
+	.with = HVCALL_UNMAP_GPA_PAGES, .with_forever = true,
+	.leaves = DIES | STAYS,
+};
+
+FIXTURE_VARIANT_ADD(sweep, encrypted_withdraw) {
+	.code = HVCALL_WITHDRAW_MEMORY, .reps = { 1, 255, 510 }, .encrypted = true,
+	.leaves = STAYS,
+};
+
+/* Milliseconds */
+#define SLOW_LIFE	400
+
+FIXTURE_SETUP(sweep)
+{
+	struct life *life = &self->life;
+	u64 spa, start;
+
+	require_mshv();
+	mshv_pt_init(&life->pt);
+	/* The end of a partition waits for RCU, of which there are many here */
+	if (read_file(RCU_EXPEDITED, self->expedited, sizeof(self->expedited)))
+		write_file(RCU_EXPEDITED, "1");
+	require_oracle();
+	require_pagemap();
+	require_pin_counters();
+	require_feature(FEATURE_MOVABLE);
+	if (variant->encrypted)
+		require_feature(FEATURE_ENCRYPTED);
+	life->small = mshv_alloc(BACKING_ANON, SMALL_SIZE);
+	life->large = mshv_alloc(BACKING_THP, HUGE_SIZE);
+	life->mmio = mshv_alloc_mmio(&spa);
+	ASSERT_NE(NULL, life->small);
+	if (!life->large)
+		life->large = mshv_alloc(BACKING_ANON, HUGE_SIZE);
+	ASSERT_NE(NULL, life->large);
+	/* Without failures it works, and what the kernel keeps for later is there */
+	start = now_ms();
+	ASSERT_EQ(0, live(life));
+	ASSERT_EQ(0, life->wrong);
+	self->stride = 1 + (now_ms() - start) / SLOW_LIFE;
+	self->start = take_stock();
+}
+
+FIXTURE_TEARDOWN(sweep)
+{
+	struct stock end = take_stock();
+	long kept;
+
+	oracle_inject_cancel(variant->code);
+	oracle_inject_cancel(variant->with);
+	write_file(RCU_EXPEDITED, self->expedited);
+	mshv_pt_close(&self->life.pt);
+	mshv_free(self->life.small, SMALL_SIZE);
+	mshv_free(self->life.large, HUGE_SIZE);
+	mshv_free(self->life.mmio, PAGE_SIZE);
+	if (!self->steps)
+		return;
+	TH_LOG("%u steps of %u, %u errors seen, %u partitions died, %u are kept",
+	       self->steps, self->stride, self->errors, self->deaths, self->kept);
+	/* What the driver itself has lost shows only here */
+	kept = end.children - self->start.children + end.root - self->start.root +
+	       end.pins - self->start.pins;
+	EXPECT_GT(kept + 4096, self->start.free - end.free);
+}
+
+/* A status that asks for memory again and again has to end at some time */
+#define PATIENCE	100
+
+struct patience {
+	u16 code;
+	long fired;
+	bool stop;
+	pthread_t thread;
+};
+
+static void *lose_patience(void *arg)
+{
+	struct patience *patience = arg;
+	long fired;
+
+	while (!READ_ONCE(patience->stop)) {
+		fired = oracle_injected(patience->code);
+		if (fired >= PATIENCE) {
+			patience->fired = fired;
+			oracle_inject_cancel(patience->code);
+			break;
+		}
+		usleep(1000);
+	}
+	return NULL;
+}
+
+static void expect_partition_kept(struct __test_metadata *_metadata, u16 code,
+				  u64 id, const struct stock *before,
+				  const struct stock *after)
+{
+	struct oracle_partition partition;
+	struct oracle_pool pool;
+
+	ASSERT_EQ(0, oracle_partition(id, &partition));
+	ASSERT_EQ(0, oracle_pool(id, &pool));
+	switch (code) {
+	case HVCALL_FINALIZE_PARTITION:
+		/* Its memory stays with it, and of ours it has none, or pins it */
+		EXPECT_EQ(STATE_ACTIVE, partition.state);
+		EXPECT_EQ(after->pins - before->pins,
+			  oracle_mapped(id, 0, MMIO_GFN + HUGE_PAGES));
+		break;
+	case HVCALL_WITHDRAW_MEMORY:
+		EXPECT_NE(STATE_ACTIVE, partition.state);
+		EXPECT_LT(0, pool.deposited);
+		break;
+	case HVCALL_DELETE_PARTITION:
+		EXPECT_NE(STATE_ACTIVE, partition.state);
+		EXPECT_EQ(0, pool.deposited);
+		break;
+	case HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS:
+		EXPECT_EQ(STATE_FINALIZED, partition.state);
+		EXPECT_EQ(0, pool.deposited);
+		EXPECT_EQ(SMALL_PAGES, after->pins - before->pins);
+		break;
+	}
+}
+
+/* One life in which a hypercall fails; false if it was not made that often */
+static bool step(struct __test_metadata *_metadata, FIXTURE_DATA(sweep) *self,
+		 const FIXTURE_VARIANT(sweep) *variant, unsigned int nth, u16 status,
+		 u16 reps, bool forever)
+{
+	const bool memory = status == HV_STATUS_INSUFFICIENT_MEMORY;
+	struct patience patience = { .code = variant->code };
+	struct life *life = &self->life;
+	struct stock before, after;
+	long fired, stays, lost = 0;
+	int ret;
+
+	life->errors = 0;
+	life->wrong = 0;
+	life->dead = false;
+	life->phase = variant->phase;
+	life->failures[0] = (struct failure){
+		.code = variant->code, .status = status, .nth = nth, .reps = reps,
+		.flags = forever ? ORACLE_INJECT_FOREVER : 0,
+	};
+	life->failures[1] = (struct failure){
+		.code = variant->with, .status = HV_STATUS_OPERATION_DENIED,
+		.nth = 1,
+		.flags = variant->with_forever ? ORACLE_INJECT_FOREVER : 0,
+	};
+	before = take_stock();
+	if (forever && memory)
+		ASSERT_EQ(0, pthread_create(&patience.thread, NULL, lose_patience,
+					    &patience));
+	if (variant->encrypted)
+		ret = live_encrypted(life, &lost);
+	else
+		ret = live(life);
+	if (forever && memory) {
+		WRITE_ONCE(patience.stop, true);
+		pthread_join(patience.thread, NULL);
+	}
+	fired = patience.fired ?: oracle_injected(variant->code);
+	oracle_inject_cancel(variant->code);
+	if (variant->with)
+		oracle_inject_cancel(variant->with);
+	after = take_stock();
+	stays = after.partitions - before.partitions;
+
+	EXPECT_EQ(0, life->wrong);
+	if (!forever && ret && !(variant->leaves & GIVES_UP))
+		EXPECT_TRUE(life->dead && variant->leaves & DIES);
+	if (!fired && !variant->with)
+		EXPECT_EQ(0, ret);
+	if (!fired || !(variant->leaves & STAYS))
+		EXPECT_EQ(0, stays);
+	EXPECT_GE(1, stays);
+	if (stays == 1)
+		expect_partition_kept(_metadata, variant->code, after.last, &before,
+				      &after);
+	else
+		EXPECT_EQ(before.pins, after.pins);
+	/* Pages that are the guest's alone are pinned */
+	EXPECT_LE(lost, after.pins - before.pins);
+	if (memory && variant->leaves & ROOT_GROWS) {
+		/* It may have failed some more times before it was cancelled */
+		EXPECT_LE(fired, after.root - before.root);
+		EXPECT_GE(fired + (patience.fired ? PATIENCE : 0),
+			  after.root - before.root);
+	} else {
+		EXPECT_EQ(before.root, after.root);
+	}
+	EXPECT_EQ(stays && variant->code == HVCALL_WITHDRAW_MEMORY,
+		  after.leaks - before.leaks);
+	if (!fired)
+		return false;
+
+	/* Otherwise the next life will tell */
+	if (ret || stays)
+		EXPECT_EQ(0, mshv_live(life->small, 8));
+	self->steps++;
+	self->errors += life->errors;
+	self->deaths += life->dead;
+	self->kept += stays;
+	return __test_passed(_metadata);
+}
+
+/* Returns how often the hypercall was made */
+static unsigned int sweep(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(sweep) *self,
+			  const FIXTURE_VARIANT(sweep) *variant, u16 status,
+			  u16 reps, bool forever)
+{
+	unsigned int nth = 1;
+
+	while (step(_metadata, self, variant, nth, status, reps, forever))
+		nth += self->stride;
+	if (!__test_passed(_metadata))
+		TH_LOG("call %u, status %#x after %u repetitions%s", nth, status,
+		       reps, forever ? ", and all that follow" : "");
+	return nth - 1;
+}
+
+/* The first two are those that the driver tells apart, for most of the calls */
+static const u16 statuses[] = {
+	HV_STATUS_INSUFFICIENT_MEMORY, HV_STATUS_INVALID_PARAMETER,
+	HV_STATUS_OPERATION_DENIED, HV_STATUS_INVALID_PARTITION_STATE,
+	HV_STATUS_NO_RESOURCES, HV_STATUS_TIME_OUT,
+};
+
+#define FEW_CALLS	8
+
+static u64 scheduler(void)
+{
+	u64 type = 0;
+
+	oracle_scheduler(&type);
+	return type;
+}
+
+TEST_F_TIMEOUT(sweep, each_call_fails_once, 100)
+{
+	unsigned int calls = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(statuses) && (i < 2 || calls <= FEW_CALLS); i++)
+		calls = sweep(_metadata, self, variant, statuses[i], 0, false);
+	if (!calls && scheduler() != ORACLE_SCHEDULER_ROOT)
+		SKIP(return, "needs: the root scheduler");
+	EXPECT_LT(0, calls);
+	for (i = 0; i < ARRAY_SIZE(variant->reps) && variant->reps[i]; i++)
+		sweep(_metadata, self, variant, statuses[i % 2], variant->reps[i],
+		      false);
+}
+
+TEST_F_TIMEOUT(sweep, all_calls_fail_from_one_on, 100)
+{
+	size_t i;
+
+	if (variant->only_once)
+		SKIP(return, "nothing can be done about it");
+	for (i = 0; i < 2; i++)
+		sweep(_metadata, self, variant, statuses[i], 0, true);
+}
+
+/* Of what there was at the start, all is there, and another partition works */
+#define EXPECT_NOTHING_LOST(_start, _mem) do { \
+	struct stock _end = take_stock(); \
+	\
+	EXPECT_EQ((_start).partitions, _end.partitions); \
+	EXPECT_EQ((_start).pins, _end.pins); \
+	EXPECT_EQ((_start).children, _end.children); \
+	EXPECT_EQ((_start).root, _end.root); \
+	EXPECT_EQ((_start).leaks, _end.leaks); \
+	EXPECT_EQ(0, mshv_live(_mem, SMALL_PAGES)); \
+} while (0)
+
+/* A hypervisor that refuses everything for some time */
+FIXTURE(refused)
+{
+	struct mshv_pt pt;
+	struct stock start;
+	u8 *mem;
+};
+
+FIXTURE_SETUP(refused)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_oracle();
+	require_pagemap();
+	require_feature(FEATURE_MOVABLE);
+	self->start = take_stock();
+	self->mem = mshv_alloc(BACKING_ANON, SMALL_SIZE);
+	ASSERT_NE(NULL, self->mem);
+	test_pt_setup(&self->pt, 1);
+	test_map(&self->pt, TEST_GFN, self->mem, SMALL_SIZE, MEM_RWX);
+}
+
+static const u16 means[] = {
+	HVCALL_MAP_GPA_PAGES, HVCALL_UNMAP_GPA_PAGES, HVCALL_FINALIZE_PARTITION,
+};
+
+static void refuse(bool refuse)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(means); i++)
+		oracle_inject(means[i], refuse, HV_STATUS_OPERATION_DENIED, 0,
+			      ORACLE_INJECT_FOREVER);
+}
+
+FIXTURE_TEARDOWN(refused)
+{
+	refuse(false);
+	mshv_pt_close(&self->pt);
+	EXPECT_NOTHING_LOST(self->start, self->mem);
+	mshv_free(self->mem, SMALL_SIZE);
+}
+
+/* There is nothing else to do with a guest that keeps what it has */
+TEST_F(refused, region_that_stays_gives_up_what_it_can_later)
+{
+	test_guest(&self->pt.vp[0], guest_fill, .rdi = TEST_GPA, .rsi = SMALL_PAGES,
+		   .rdx = 1);
+	refuse(true);
+	EXPECT_GT(0, mshv_unmap(&self->pt, TEST_GFN, self->mem, SMALL_SIZE));
+	EXPECT_EQ(SMALL_PAGES, accessible_pages(&self->pt, TEST_GFN, SMALL_PAGES));
+	EXPECT_EQ(-EIO, mshv_run_once(&self->pt.vp[0]));
+	refuse(false);
+	ASSERT_EQ(0, madvise(self->mem, HALF_SIZE, MADV_DONTNEED));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, SMALL_PAGES / 2));
+	EXPECT_EQ(-EIO, mshv_run_once(&self->pt.vp[0]));
+}
+
+/* Hypercalls that take their time, and what happens meanwhile */
+#define SLOW_CHUNKS	8UL
+#define SLOW_PAGES	(SLOW_CHUNKS * HUGE_PAGES)
+#define SLOW_SIZE	(SLOW_PAGES * PAGE_SIZE)
+
+FIXTURE(slow)
+{
+	struct mshv_pt pt;
+	struct stock start;
+	u8 *mem;
+};
+
+FIXTURE_VARIANT(slow)
+{
+	unsigned int usec;
+};
+
+FIXTURE_VARIANT_ADD(slow, one_ms) {
+	.usec = 1000,
+};
+
+FIXTURE_VARIANT_ADD(slow, five_ms) {
+	.usec = 5000,
+};
+
+/* No-access is a map hypercall, too */
+static void slow_down(unsigned int usec)
+{
+	oracle_delay(HVCALL_MAP_GPA_PAGES, usec);
+	oracle_delay(HVCALL_UNMAP_GPA_PAGES, usec);
+}
+
+FIXTURE_SETUP(slow)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_oracle();
+	require_pagemap();
+	require_feature(FEATURE_MOVABLE);
+	self->start = take_stock();
+	self->mem = mshv_alloc(BACKING_ANON, SLOW_SIZE);
+	ASSERT_NE(NULL, self->mem);
+}
+
+FIXTURE_TEARDOWN(slow)
+{
+	slow_down(0);
+	mshv_pt_close(&self->pt);
+	cgroup_stop();
+	EXPECT_NOTHING_LOST(self->start, self->mem);
+	mshv_free(self->mem, SLOW_SIZE);
+}
+
+/* A VMM of two VPs that fill half of the memory each, until somebody ends it */
+static void fill_for_ever(u8 *mem, size_t pages, u64 *filled)
+{
+	struct guest_thread threads[2];
+	struct mshv_pt pt;
+	unsigned int i;
+
+	if (mshv_pt_setup(&pt, 2) ||
+	    mshv_map(&pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX))
+		_exit(1);
+	for (;;) {
+		for (i = 0; i < 2; i++) {
+			const struct guest_args args = {
+				.rdi = TEST_GPA + i * pages / 2 * PAGE_SIZE,
+				.rsi = pages / 2,
+			};
+
+			if (guest_thread_start(&threads[i], &pt.vp[i], guest_fill,
+					       args))
+				_exit(2);
+		}
+		for (i = 0; i < 2; i++)
+			if (guest_thread_join(&threads[i]) != HVMSG_X64_HALT)
+				_exit(3);
+		WRITE_ONCE(*filled, *filled + 1);
+		/* And there is something to do again */
+		madvise(mem, pages / 4 * PAGE_SIZE, MADV_DONTNEED);
+	}
+}
+
+#define expect_killed(_status) \
+	EXPECT_TRUE(WIFSIGNALED(_status) && WTERMSIG(_status) == SIGKILL) { \
+		TH_LOG("status %#x", _status); \
+	}
+
+/* The reaper finds a fault that holds the lock of the region */
+TEST_F_TIMEOUT(slow, vmm_is_out_of_memory_in_a_fault, 60)
+{
+	u64 filled = 0;
+	int status, round;
+	pid_t child;
+
+	if (!cgroup_start("max", "10M", "0"))
+		SKIP(return, "needs: cgroup2 with the memory controller");
+	for (round = 0; round < 4; round++) {
+		slow_down(variant->usec);
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child) {
+			if (!cgroup_join())
+				_exit(4);
+			fill_for_ever(self->mem, SLOW_PAGES, &filled);
+		}
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		expect_killed(status);
+		slow_down(0);
+		EXPECT_NOTHING_LOST(self->start, self->mem);
+	}
+}
+
+static u64 alarms;
+
+static void count_alarm(int sig)
+{
+	alarms++;
+}
+
+static void alarm_every(unsigned int usec)
+{
+	struct itimerval timer = {
+		.it_interval.tv_usec = usec, .it_value.tv_usec = usec,
+	};
+	struct sigaction action = { .sa_handler = count_alarm };
+
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+TEST_F_TIMEOUT(slow, signals_interrupt_a_vp_again_and_again, 60)
+{
+	unsigned int round;
+	int ret;
+
+	test_pt_setup(&self->pt, 1);
+	slow_down(variant->usec);
+	alarm_every(2000);
+	for (round = 0; round < 4; round++) {
+		/* The notifier is not registered when a signal is pending */
+		do {
+			ret = mshv_map(&self->pt, TEST_GFN, self->mem, SLOW_SIZE,
+				       MEM_RWX);
+		} while (ret == -EINTR);
+		ASSERT_EQ(0, ret);
+		test_guest(&self->pt.vp[0], guest_fill, .rdi = TEST_GPA,
+			   .rsi = SLOW_PAGES, .rdx = round + 1);
+		ASSERT_EQ(0, mismatches(self->mem, SLOW_PAGES, round + 1));
+		ASSERT_EQ(0, madvise(self->mem, SLOW_SIZE / 2, MADV_DONTNEED));
+		test_guest_result(0, &self->pt.vp[0], guest_check,
+				  .rdi = TEST_GPA + SLOW_SIZE / 2,
+				  .rsi = SLOW_PAGES / 2,
+				  .rdx = round + 1 + SLOW_PAGES / 2);
+		test_slat(&self->pt, TEST_GFN, self->mem, SLOW_PAGES, SLAT_RWX,
+			  false);
+		test_unmap(&self->pt, TEST_GFN, self->mem, SLOW_SIZE);
+		test_slat_empty(&self->pt, TEST_GFN, SLOW_PAGES);
+	}
+	alarm_every(0);
+	TH_LOG("%llu signals", (unsigned long long)alarms);
+	EXPECT_LT(20, alarms);
+}
+
+/* A VP that fills memory again and again, wherever it is interrupted */
+struct filler {
+	struct mshv_vp *vp;
+	u64 gpa, pages;
+	u64 filled, intercepts;
+	bool stop;
+	long ret;
+	pthread_t thread;
+};
+
+static void *fill_until_stopped(void *arg)
+{
+	struct filler *filler = arg;
+	const struct guest_args args = {
+		.rdi = filler->gpa, .rsi = filler->pages, .rdx = filler->gpa,
+	};
+
+	filler->ret = guest_prepare(filler->vp, GUEST_ADDR(guest_fill), args);
+	while (!filler->ret && !READ_ONCE(filler->stop)) {
+		long ret = mshv_run_once(filler->vp);
+
+		if (ret == HVMSG_X64_HALT) {
+			WRITE_ONCE(filler->filled, filler->filled + 1);
+			filler->ret = guest_prepare(filler->vp,
+						    GUEST_ADDR(guest_fill), args);
+		} else if (ret == HVMSG_UNMAPPED_GPA || ret == HVMSG_GPA_INTERCEPT) {
+			filler->intercepts++;
+		} else if (ret != -EINTR) {
+			filler->ret = ret;
+		}
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(slow, region_goes_and_comes_under_vps_that_fault, 60)
+{
+	struct filler fillers[2];
+	unsigned int i, round;
+	u64 intercepts = 0;
+
+	test_pt_setup(&self->pt, 2);
+	test_map(&self->pt, TEST_GFN, self->mem, SLOW_SIZE, MEM_RWX);
+	slow_down(variant->usec);
+	for (i = 0; i < 2; i++) {
+		fillers[i] = (struct filler){
+			.vp = &self->pt.vp[i], .pages = SLOW_PAGES / 2,
+			.gpa = TEST_GPA + i * SLOW_SIZE / 2,
+		};
+		ASSERT_EQ(0, pthread_create(&fillers[i].thread, NULL,
+					    fill_until_stopped, &fillers[i]));
+	}
+	for (round = 0; round < 20; round++) {
+		usleep(20000);
+		test_unmap(&self->pt, TEST_GFN, self->mem, SLOW_SIZE);
+		test_slat_empty(&self->pt, TEST_GFN, SLOW_PAGES);
+		/* Whatever is still on its way has other memory to find */
+		if (round % 2)
+			madvise(self->mem, SLOW_SIZE, MADV_DONTNEED);
+		test_map(&self->pt, TEST_GFN, self->mem, SLOW_SIZE, MEM_RWX);
+	}
+	for (i = 0; i < 2; i++) {
+		ASSERT_TRUE(wait_for_change(&fillers[i].filled, fillers[i].filled,
+					    20000));
+		WRITE_ONCE(fillers[i].stop, true);
+		pthread_join(fillers[i].thread, NULL);
+		EXPECT_EQ(0, fillers[i].ret);
+		intercepts += fillers[i].intercepts;
+	}
+	TH_LOG("%llu intercepts for the VMM", (unsigned long long)intercepts);
+	test_slat(&self->pt, TEST_GFN, self->mem, SLOW_PAGES, SLAT_RWX, false);
+	slow_down(0);
+	for (i = 0; i < 2; i++) {
+		test_guest(&self->pt.vp[i], guest_fill, .rdi = fillers[i].gpa,
+			   .rsi = SLOW_PAGES / 2, .rdx = 7 + i * SLOW_PAGES / 2);
+	}
+	EXPECT_EQ(0, mismatches(self->mem, SLOW_PAGES, 7));
+}
+
+/* The hypervisor runs out of memory, and Linux as well */
+FIXTURE(short_of_memory)
+{
+	struct mshv_pt pt;
+	struct stock start;
+	u8 *mem;
+	size_t pages;
+	char swap[SWAP_NAME];
+};
+
+FIXTURE_SETUP(short_of_memory)
+{
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_oracle();
+	require_pagemap();
+	require_feature(FEATURE_MOVABLE);
+	self->start = take_stock();
+	self->pages = 16 * HUGE_PAGES;
+	self->mem = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
+	ASSERT_NE(NULL, self->mem);
+}
+
+FIXTURE_TEARDOWN(short_of_memory)
+{
+	slow_down(0);
+	oracle_dry(0, 0);
+	mshv_pt_close(&self->pt);
+	cgroup_stop();
+	swap_stop(self->swap);
+	EXPECT_NOTHING_LOST(self->start, self->mem);
+	mshv_free(self->mem, self->pages * PAGE_SIZE);
+}
+
+/* Takes the pool of a partition away again and again */
+struct drought {
+	u64 pt;
+	unsigned int times;
+	bool stop;
+	pthread_t thread;
+};
+
+/* A fault then deposits a MiB: there must not be too many of them */
+#define MAX_DROUGHTS	200
+
+static void *dry_up(void *arg)
+{
+	struct drought *drought = arg;
+
+	while (!READ_ONCE(drought->stop) && drought->times < MAX_DROUGHTS) {
+		oracle_dry(drought->pt, 1);
+		oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+			      HV_STATUS_INSUFFICIENT_MEMORY, 0, 0);
+		drought->times++;
+		usleep(5000);
+	}
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	oracle_dry(drought->pt, 0);
+	return NULL;
+}
+
+/*
+ * A command of the guest, which the VMM resumes where no memory was to be had: a
+ * fault gives up some time
+ */
+static long call_patiently(struct mshv_vp *vp, const char *command,
+			   struct guest_args args, u64 *result)
+{
+	unsigned int tries = 0;
+	long ret = guest_run(vp, GUEST_ADDR(command), args);
+
+	while (ret == HVMSG_GPA_INTERCEPT && tries++ < 100)
+		ret = mshv_run(vp);
+	if (ret != HVMSG_X64_HALT)
+		return ret < 0 ? ret : -EPROTO;
+	return mshv_get_reg(vp, HV_X64_REGISTER_RAX, result);
+}
+
+/* What is deposited for a page may push out this very page */
+TEST_F_TIMEOUT(short_of_memory, pool_is_dry_while_pages_are_reclaimed, 120)
+{
+	const u64 step = 1ULL << 32;
+	struct drought drought = {};
+	struct oracle_counter deposits;
+	u64 round, wrong;
+
+	if (!swap_start(self->swap))
+		SKIP(return, "needs: swap");
+	if (!cgroup_start("16M", "max", "max"))
+		SKIP(return, "needs: cgroup2 with the memory controller");
+	test_pt_setup(&self->pt, 2);
+	test_map(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE, MEM_RWX);
+	ASSERT_TRUE(cgroup_join());
+	drought.pt = self->pt.id;
+	ASSERT_EQ(0, oracle_reset());
+	ASSERT_EQ(0, pthread_create(&drought.thread, NULL, dry_up, &drought));
+	for (round = 1; round <= 3; round++) {
+		struct guest_args args = {
+			.rdi = TEST_GPA, .rsi = self->pages, .rdx = round * step,
+		};
+
+		EXPECT_EQ(0, call_patiently(&self->pt.vp[0], guest_fill, args,
+					    &wrong));
+		EXPECT_EQ(0, call_patiently(&self->pt.vp[1], guest_check, args,
+					    &wrong));
+		EXPECT_EQ(0, wrong);
+		EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, self->mem, self->pages,
+					SLAT_RWX, false));
+	}
+	WRITE_ONCE(drought.stop, true);
+	pthread_join(drought.thread, NULL);
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, 3 * step));
+	oracle_counter(HVCALL_DEPOSIT_MEMORY, &deposits);
+	TH_LOG("%u droughts, %llu deposits", drought.times,
+	       (unsigned long long)deposits.calls);
+	EXPECT_LT(10, deposits.calls);
+	/* It was larger than its limit all the time */
+	EXPECT_GT(self->pages, resident(self->mem, self->pages));
+}
+
+static bool set_oom_score(const char *score)
+{
+	return write_file("/proc/self/oom_score_adj", score);
+}
+
+/* All memory there is, and then some; but not for longer than the VMM lives */
+static void eat_memory(pid_t vmm)
+{
+	size_t bite = 4 * HUGE_SIZE;
+	u8 *mem;
+
+	while (!kill(vmm, 0)) {
+		mem = mshv_alloc(BACKING_THP, bite);
+		if (mem)
+			memset(mem, 1, bite);
+		else
+			usleep(1000);
+	}
+	_exit(0);
+}
+
+/*
+ * This process is not the victim, nor is who started it: the score of the VMM is
+ * that of all memory, and the one that eats the memory has the next best.
+ */
+TEST_F_TIMEOUT(short_of_memory, system_kills_the_vmm, 120)
+{
+	const size_t pages = 128 * HUGE_PAGES;
+	pid_t vmm, eater;
+	u64 *filled;
+	int status;
+	u8 *mem;
+
+	if (read_field("/proc/meminfo", "MemTotal") > 4 << 20)
+		SKIP(return, "needs: 4 GiB of memory at most, to be used up");
+	if (read_field("/proc/meminfo", "SwapTotal"))
+		SKIP(return, "needs: no swap");
+	if (!set_oom_score("-1000"))
+		SKIP(return, "needs: the right to write oom_score_adj");
+	filled = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, filled);
+	slow_down(1000);
+	vmm = fork();
+	ASSERT_LE(0, vmm);
+	if (!vmm) {
+		set_oom_score("1000");
+		mem = mshv_alloc(BACKING_THP, pages * PAGE_SIZE);
+		if (!mem)
+			_exit(4);
+		fill_for_ever(mem, pages, filled);
+	}
+	EXPECT_TRUE(wait_for_change(filled, 0, 60000));
+	eater = fork();
+	if (!eater) {
+		set_oom_score("100");
+		eat_memory(vmm);
+	}
+	EXPECT_EQ(vmm, waitpid(-1, &status, 0));
+	expect_killed(status);
+	kill(vmm, SIGKILL);
+	kill(eater, SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+	set_oom_score("0");
+	slow_down(0);
+	/* It is a matter of MiB, the VMM had hundreds */
+	EXPECT_GT(64 << 8, self->start.free - take_stock().free);
+	munmap(filled, PAGE_SIZE);
+}
+
+TEST_HARNESS_MAIN
