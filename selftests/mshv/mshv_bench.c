@@ -63,7 +63,7 @@ static void fail(const char *what, int err)
 static void print_header(void)
 {
 	static const char * const columns[] = {
-		"workload", "phase", "calls", "map calls", "map reps",
+		"workload", "phase", "calls", "map calls", "map reps", "map failures",
 		"unmap calls", "unmap reps", "deposited", "intercepts",
 		"rss KiB", "metadata KiB", "SLAT pages", "ns",
 	};
@@ -130,10 +130,11 @@ static void end(const char *phase)
 	struct costs after;
 
 	take(&after);
-	printf("BENCH,%s,%s,%llu,%llu,%llu,%llu,%llu,%lld,%ld,%ld,%ld,%ld,%llu\n",
+	printf("BENCH,%s,%s,%llu,%llu,%llu,%llu,%llu,%llu,%lld,%ld,%ld,%ld,%ld,%llu\n",
 	       workload, phase,
 	       after.all.calls - before.all.calls,
 	       after.map.calls - before.map.calls, after.map.reps - before.map.reps,
+	       after.map.failures - before.map.failures,
 	       after.unmap.calls - before.unmap.calls,
 	       after.unmap.reps - before.unmap.reps,
 	       (long long)(after.deposit.reps - before.deposit.reps),
@@ -153,7 +154,10 @@ struct life {
 
 static const struct life lives[] = {
 	{ "untouched 1 GiB", GIB },
+	{ "untouched 4 GiB", 4 * GIB },
+	{ "untouched 16 GiB", 16 * GIB },
 	{ "untouched 64 GiB", 64 * GIB },
+	{ "untouched 256 GiB", 256 * GIB },
 	{ "untouched 1 TiB", 1024 * GIB },
 	{ "populated 1 GiB 4K", GIB, BACKING_ANON, .vmm = true },
 	{ "populated 1 GiB THP", GIB, BACKING_THP, .vmm = true },
@@ -196,6 +200,13 @@ static struct guest_args touch_args(u64 size, u64 stride, u64 nr)
 	return GUEST_ARGS(.rdi = TEST_GPA, .rsi = nr, .rdx = stride, .rcx = size - 1);
 }
 
+/* All of it, in order */
+static int guest_touches(u64 size)
+{
+	return guest_call(&pt.vp[0], guest_touch,
+			  touch_args(size, PAGE_SIZE, size / PAGE_SIZE), NULL);
+}
+
 static void live(const struct life *life)
 {
 	u64 gfn = life->guest ? TEST_GFN : FAR_GFN;
@@ -209,9 +220,7 @@ static void live(const struct life *life)
 	end("create");
 	if (life->guest) {
 		begin();
-		must(guest_call(&pt.vp[0], guest_touch,
-				touch_args(life->size, PAGE_SIZE,
-					   life->size / PAGE_SIZE), NULL));
+		must(guest_touches(life->size));
 		end("touch");
 	}
 	begin();
@@ -226,6 +235,7 @@ struct first_touch {
 	u64 stride, nr;
 	unsigned int vps;
 	bool vmm;
+	u64 size;		/* or TOUCHED */
 };
 
 #define TOUCHED_PAGES	(TOUCHED / PAGE_SIZE)
@@ -239,25 +249,36 @@ static const struct first_touch first_touches[] = {
 	{ "random THP", BACKING_THP, RANDOM_STRIDE, TOUCHED_PAGES, 1 },
 	{ "sparse 4K", BACKING_ANON, HUGE_SIZE, TOUCHED_CHUNKS, 1 },
 	{ "sparse THP", BACKING_THP, HUGE_SIZE, TOUCHED_CHUNKS, 1 },
+	{ "sequential 4K of 1 MiB", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES / 256, 1 },
+	{ "sequential 4K of 4 MiB", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES / 64, 1 },
+	{ "sequential 4K of 16 MiB", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES / 16, 1 },
+	{ "sequential 4K of 64 MiB", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES / 4, 1 },
 	{ "sequential 4K 2 VPs", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 2 },
 	{ "sequential 4K 4 VPs", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 4 },
 	{ "sequential 4K 8 VPs", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 8 },
+	/* As much for each as for one alone */
+	{ "8 VPs of 256 MiB each 4K", BACKING_ANON, PAGE_SIZE, 8 * TOUCHED_PAGES, 8,
+	  .size = 8 * TOUCHED },
 };
 
 static void touch_first(const struct first_touch *touch)
 {
 	struct guest_thread threads[GUEST_MAX_VPS];
-	u8 *mem = alloc(touch->backing, TOUCHED);
-	u64 share = TOUCHED / touch->vps;
+	u64 size = touch->size ?: TOUCHED;
+	u64 share = size / touch->vps;
+	u8 *mem = alloc(touch->backing, size);
 	unsigned int i;
 
 	must(mshv_pt_setup(&pt, touch->vps));
 	if (touch->vmm)
-		fill(mem, TOUCHED);
-	/* The guest's own pages, so that they are not part of it */
+		fill(mem, size);
+	/* The guest's own pages, and those of threads, so that they are not part of it */
 	for (i = 0; i < touch->vps; i++)
-		must(guest_call(&pt.vp[i], guest_read, GUEST_ARGS(.rdi = DATA_GPA), NULL));
-	must(mshv_map(&pt, TEST_GFN, mem, TOUCHED, MEM_RWX));
+		must(guest_thread_start(&threads[i], &pt.vp[i], guest_read,
+					GUEST_ARGS(.rdi = DATA_GPA)));
+	for (i = 0; i < touch->vps; i++)
+		guest_thread_join(&threads[i]);
+	must(mshv_map(&pt, TEST_GFN, mem, size, MEM_RWX));
 	begin();
 	for (i = 0; i < touch->vps; i++) {
 		struct guest_args args = touch_args(share, touch->stride,
@@ -297,8 +318,7 @@ static void prepare_touched(enum mshv_backing backing, bool touched, u8 **mem)
 	must(mshv_pt_setup(&pt, 1));
 	must(mshv_map(&pt, TEST_GFN, *mem, TOUCHED, MEM_RWX));
 	if (touched)
-		must(guest_call(&pt.vp[0], guest_touch,
-				touch_args(TOUCHED, PAGE_SIZE, TOUCHED_PAGES), NULL));
+		must(guest_touches(TOUCHED));
 }
 
 static void discard(const struct discard *discard)
@@ -316,9 +336,9 @@ static void discard(const struct discard *discard)
 }
 
 /* The VMM exits without a word, and another process has the partition still */
-static void leave(const struct first_touch *touch)
+static void leave(const struct life *life)
 {
-	u8 *mem = alloc(touch->backing, TOUCHED);
+	u8 *mem = alloc(life->backing, life->size);
 	int in[2], out[2];
 	pid_t child;
 	char c = 0;
@@ -330,9 +350,8 @@ static void leave(const struct first_touch *touch)
 	must(child);
 	if (!child) {
 		close(in[1]);
-		must(mshv_map(&pt, TEST_GFN, mem, TOUCHED, MEM_RWX));
-		must(guest_call(&pt.vp[0], guest_touch,
-				touch_args(TOUCHED, PAGE_SIZE, TOUCHED_PAGES), NULL));
+		must(mshv_map(&pt, TEST_GFN, mem, life->size, MEM_RWX));
+		must(guest_touches(life->size));
 		must(write(out[1], &c, 1));
 		must(read(in[0], &c, 1));
 		_exit(0);
@@ -346,14 +365,18 @@ static void leave(const struct first_touch *touch)
 	end("exit");
 }
 
-static const struct first_touch exits[] = {
-	{ "exit 256 MiB 4K", BACKING_ANON },
-	{ "exit 256 MiB THP", BACKING_THP },
+static const struct life exits[] = {
+	{ "exit 256 MiB 4K", TOUCHED, BACKING_ANON },
+	{ "exit 256 MiB THP", TOUCHED, BACKING_THP },
+	{ "exit 1 GiB 4K", GIB, BACKING_ANON },
+	{ "exit 1 GiB THP", GIB, BACKING_THP },
 };
 
 /* From nothing to the first instruction of a guest with so much memory */
 static const struct life starts[] = {
 	{ "start 1 GiB", GIB },
+	/* The most that can be pinned here */
+	{ "start 4 GiB", 4 * GIB },
 	{ "start 64 GiB", 64 * GIB },
 };
 
