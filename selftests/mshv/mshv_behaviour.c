@@ -44,12 +44,6 @@ static const char *answer(bool yes)
 	return yes ? "yes" : "no";
 }
 
-/* Without it there is no answer */
-#define need(_condition, _what) do { \
-	if (!(_condition)) \
-		return "needs: " _what; \
-} while (0)
-
 static bool alloc(enum mshv_backing backing, size_t nr)
 {
 	mshv_pt_init(&pt);

@@ -4,7 +4,7 @@
  * memory. Not a test: nothing is right or wrong here, and it is not run with
  * the tests. It needs the oracle.
  *
- * usage: mshv_bench [WORKLOAD... | questions]
+ * usage: mshv_bench [WORKLOAD... | figures | questions]
  *
  * Each workload is a process of its own and prints a line for each phase:
  * BENCH, the name of workload and phase, then the columns of print_header().
@@ -504,6 +504,7 @@ int main(int argc, char **argv)
 	run_all(discards, discard);
 	run_all(exits, leave);
 	run_all(starts, start);
+	measure_figures(argc, argv);
 	ask_questions(argc, argv);
 	return 0;
 }

@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What Linux can do with the memory of guests, in figures: reclaim it, merge it,
+ * move it, and promise more of it than there is. Where there is something to
+ * compare guests with, the same is done with ordinary processes in the same VM.
+ *
+ * Each workload is a process of its own and prints lines: FIGURE, what it is a
+ * figure of, and a number, or in words why there is none.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mshv_bench.h"
+#include "mshv_util.h"
+
+#define FIGURE_SECONDS		240
+/* What takes no more than a few seconds has got stuck after as many */
+#define STUCK_MSEC		60000
+
+struct figure {
+	const char *name;
+	/* Prints figures of its own; NULL, or why there are none */
+	const char *(*measure)(void);
+};
+
+static struct mshv_pt pt;
+static char swap[SWAP_NAME];
+
+static void say(const char *name, const char *what, long value)
+{
+	printf("FIGURE,%s: %s,%ld\n", name, what, value);
+	fflush(stdout);
+}
+
+static long percent(u64 part, u64 whole)
+{
+	return whole ? (part * 100 + whole / 2) / whole : 0;
+}
+
+static void fill(u8 *mem, size_t pages)
+{
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		*quad(mem, i) = i + 1;
+}
+
+static bool guest_fills(struct mshv_vp *vp, size_t pages, u64 seed)
+{
+	return !guest_call(vp, guest_fill,
+			   GUEST_ARGS(.rdi = TEST_GPA, .rsi = pages, .rdx = seed),
+			   NULL);
+}
+
+/* Pages that the guest finds different from what it has written, or -errno */
+static long guest_misses(struct mshv_vp *vp, size_t pages, u64 seed)
+{
+	u64 wrong = 0;
+	int ret;
+
+	ret = guest_call(vp, guest_check,
+			 GUEST_ARGS(.rdi = TEST_GPA, .rsi = pages, .rdx = seed),
+			 &wrong);
+	return ret ?: (long)wrong;
+}
+
+/*
+ * Reclaim: a guest twice as large as what it may have. Each round all of it goes
+ * to swap and comes back, once written and once read.
+ */
+
+#define RECLAIM_PAGES		((size_t)16 * HUGE_PAGES)
+#define RECLAIM_HIGH		"16M"
+#define RECLAIM_ROUNDS		4
+
+static const char *reclaim_rounds(u8 *mem)
+{
+	struct oracle_counter before = {}, after;
+	long intercepts = 0, wrong = 0, found;
+	u64 round;
+
+	/* The first is not steady */
+	for (round = 0; round <= RECLAIM_ROUNDS; round++) {
+		if (round == 1) {
+			before = map_counter();
+			intercepts = oracle_messages(HVMSG_GPA_INTERCEPT) +
+				     oracle_messages(HVMSG_UNMAPPED_GPA);
+		}
+		if (!guest_fills(&pt.vp[0], RECLAIM_PAGES, round << 32))
+			break;
+		found = guest_misses(&pt.vp[0], RECLAIM_PAGES, round << 32);
+		if (found < 0)
+			break;
+		wrong += found;
+	}
+	after = map_counter();
+	intercepts = oracle_messages(HVMSG_GPA_INTERCEPT) +
+		     oracle_messages(HVMSG_UNMAPPED_GPA) - intercepts;
+	wrong += mismatches(mem, RECLAIM_PAGES, (round - 1) << 32);
+	say("reclaim", "rounds", round ? round - 1 : 0);
+	say("reclaim", "hypercalls", after.calls - before.calls);
+	say("reclaim", "repetitions", after.reps - before.reps);
+	say("reclaim", "intercepts", intercepts);
+	say("reclaim", "wrong pages", wrong);
+	return NULL;
+}
+
+static const char *reclaim(void)
+{
+	const size_t size = RECLAIM_PAGES * PAGE_SIZE;
+	u8 *mem = mshv_alloc(BACKING_ANON, size);
+
+	if (!mshv_missing(FEATURE_PINNED))
+		return "pinned";
+	need(swap_start(swap), "swap");
+	need(cgroup_start(RECLAIM_HIGH, "max", "max"),
+	     "cgroup2 with the memory controller");
+	need(mem && !mshv_pt_setup(&pt, 1), "a partition");
+	need(!mshv_map(&pt, TEST_GFN, mem, size, MEM_RWX), "a region");
+	need(cgroup_join(), "to be in a cgroup");
+	return reclaim_rounds(mem);
+}
+
+/*
+ * KSM: guests with equal memory, which they go on to read, and processes that do
+ * the same
+ */
+
+#define KSM_PAGES		((size_t)8 * HUGE_PAGES)
+#define KSM_PROCESSES		8
+/* One to see that a page is left alone, one to merge it, two to be sure */
+#define KSM_SCANS		4
+
+/* In memory that all have */
+struct ksm_process {
+	u64 passes;		/* ends of reading all */
+	long wrong;
+};
+
+static long read_number(const char *path)
+{
+	char text[32];
+
+	return read_file(path, text, sizeof(text)) ? atol(text) : -ENOENT;
+}
+
+static bool wait_until(const u64 *value, u64 least)
+{
+	const u64 start = now_ms();
+
+	while (READ_ONCE(*value) < least) {
+		if (now_ms() - start > STUCK_MSEC)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
+/* Does not return */
+static void ksm_process(struct ksm_process *self, bool guest)
+{
+	const size_t size = KSM_PAGES * PAGE_SIZE;
+	u8 *mem = mshv_alloc(BACKING_ANON, size);
+
+	if (!mem || madvise(mem, size, MADV_MERGEABLE))
+		_exit(1);
+	if (!guest)
+		fill(mem, KSM_PAGES);
+	else if (mshv_pt_setup(&pt, 1) ||
+		 mshv_map(&pt, TEST_GFN, mem, size, MEM_RWX) ||
+		 !guest_fills(&pt.vp[0], KSM_PAGES, 1))
+		_exit(1);
+	for (;;) {
+		self->wrong = guest ? guest_misses(&pt.vp[0], KSM_PAGES, 1) :
+			      (long)mismatches(mem, KSM_PAGES, 1);
+		WRITE_ONCE(self->passes, self->passes + 1);
+		usleep(50000);
+	}
+}
+
+static bool ksm_scan(void)
+{
+	const long end = read_number(KSM "full_scans") + KSM_SCANS;
+	const u64 start = now_ms();
+	struct ksm_settings old;
+	bool done = false;
+
+	if (!ksm_start(&old))
+		return false;
+	while (!done && now_ms() - start < STUCK_MSEC) {
+		usleep(10000);
+		done = read_number(KSM "full_scans") >= end;
+	}
+	ksm_stop(&old);
+	return done;
+}
+
+/* The pages that are saved once all have been read again; negative if they are not */
+static long ksm_saves(bool guest, long *wrong)
+{
+	struct ksm_process *all;
+	pid_t child[KSM_PROCESSES];
+	long saved;
+	int i;
+
+	all = mmap(NULL, sizeof(*all) * KSM_PROCESSES, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (all == MAP_FAILED)
+		return -ENOMEM;
+	/* What has ended is saved until KSM looks at it */
+	write_file(KSM "run", "2");
+	write_file(KSM "run", "0");
+	saved = read_number(KSM "pages_sharing");
+	for (i = 0; i < KSM_PROCESSES; i++) {
+		child[i] = fork();
+		if (!child[i])
+			ksm_process(&all[i], guest);
+		if (!wait_until(&all[i].passes, 1))
+			return -ETIMEDOUT;
+	}
+	if (!ksm_scan())
+		return -EAGAIN;
+	for (i = 0; i < KSM_PROCESSES; i++)
+		if (!wait_until(&all[i].passes, READ_ONCE(all[i].passes) + 2))
+			return -ETIMEDOUT;
+	saved = read_number(KSM "pages_sharing") - saved;
+	for (i = 0; i < KSM_PROCESSES; i++) {
+		*wrong += all[i].wrong;
+		kill(child[i], SIGKILL);
+		waitpid(child[i], NULL, 0);
+	}
+	return saved;
+}
+
+static const char *merging(void)
+{
+	long ordinary, guests, wrong = 0;
+
+	need(read_number(KSM "full_scans") >= 0, "KSM");
+	ordinary = ksm_saves(false, &wrong);
+	need(ordinary > 0, "KSM that merges pages of processes");
+	say("KSM", "pages saved by 8 processes", ordinary);
+	guests = ksm_saves(true, &wrong);
+	need(guests >= 0, "guests that can read what KSM has scanned");
+	say("KSM", "pages saved by 8 guests", guests);
+	say("KSM", "% of processes", percent(guests, ordinary));
+	say("KSM", "wrong pages", wrong);
+	return NULL;
+}
+
+/* Migration: all of a running guest is sent to the other node */
+
+#define MIGRATION_PAGES		((size_t)32 * HUGE_PAGES)
+
+static const char *migrating(void)
+{
+	const size_t size = MIGRATION_PAGES * PAGE_SIZE;
+	u8 *mem = mshv_alloc(BACKING_ANON, size);
+	struct guest_thread thread;
+	size_t moved;
+	int node;
+	u64 seen;
+
+	need(numa_nodes() >= 2, "two NUMA nodes");
+	need(mem && !mshv_pt_setup(&pt, 2), "a partition");
+	need(!mshv_map(&pt, TEST_GFN, mem, size, MEM_RWX), "a region");
+	need(guest_fills(&pt.vp[0], MIGRATION_PAGES, 1), "a guest that can write");
+	need(!guest_thread_start(&thread, &pt.vp[1], guest_count,
+				 GUEST_ARGS(.rdi = TEST_GPA + 8,
+					    .rsi = MAILBOX_GPA(0))), "a thread");
+	node = numa_node(mem);
+	need(node >= 0, "memory on a NUMA node");
+	moved = numa_move(mem, MIGRATION_PAGES, !node);
+	seen = READ_ONCE(quad(mem, 0)[1]);
+	need(wait_for_change(&quad(mem, 0)[1], seen, STUCK_MSEC),
+	     "a guest that goes on");
+	*mailbox_ptr(&pt, 0) = 1;
+	need(guest_thread_join(&thread) == HVMSG_X64_HALT, "a guest that ends");
+	say("migration", "% of the pages moved", percent(moved, MIGRATION_PAGES));
+	say("migration", "wrong pages",
+	    guest_misses(&pt.vp[0], MIGRATION_PAGES, 1) +
+	    mismatches(mem, MIGRATION_PAGES, 1));
+	return NULL;
+}
+
+/*
+ * Compaction: every other page of some memory is a guest's or a process's, the
+ * others are free, and the huge page pool has all else. How many huge pages can
+ * Linux make of that?
+ */
+
+#define COMPACTED_PAGES		((size_t)128 * HUGE_PAGES)
+#define HUGETLB_PAGES		"/proc/sys/vm/nr_hugepages"
+#define MIN_FREE		"/proc/sys/vm/min_free_kbytes"
+
+/* The size of the huge page pool once it has all but 128 MiB of what it can get */
+static long all_huge_pages(void)
+{
+	char text[16];
+
+	if (!read_file(MIN_FREE, text, sizeof(text)) ||
+	    !write_file(MIN_FREE, "131072"))
+		return -ENOENT;
+	write_file(HUGETLB_PAGES, "100000");
+	write_file(MIN_FREE, text);
+	return read_field("/proc/meminfo", "HugePages_Total");
+}
+
+/* Huge pages more than with the others in use, or negative */
+static long compact(bool guest, long *wrong)
+{
+	const size_t size = COMPACTED_PAGES * PAGE_SIZE;
+	u8 *mem = mshv_alloc(BACKING_ANON, size);
+	u8 *other = mshv_alloc(BACKING_ANON, size);
+	long before, found, after;
+	size_t i;
+
+	if (!mem || !other)
+		return -ENOMEM;
+	for (i = 0; i < COMPACTED_PAGES; i++) {
+		*quad(mem, i) = i + 1;
+		*quad(other, i) = i + 1;
+	}
+	if (guest && (mshv_pt_setup(&pt, 1) ||
+		      mshv_map(&pt, TEST_GFN, mem, size, MEM_RWX) ||
+		      !guest_fills(&pt.vp[0], COMPACTED_PAGES, 1)))
+		return -EPROTO;
+	before = all_huge_pages();
+	mshv_free(other, size);
+	write_file("/proc/sys/vm/compact_memory", "1");
+	after = all_huge_pages();
+	write_file(HUGETLB_PAGES, "0");
+	if (guest) {
+		found = guest_misses(&pt.vp[0], COMPACTED_PAGES, 1);
+		*wrong += found < 0 ? COMPACTED_PAGES : found;
+	}
+	*wrong += mismatches(mem, COMPACTED_PAGES, 1);
+	mshv_free(mem, size);
+	return after > before ? after - before : 0;
+}
+
+static const char *compacting(void)
+{
+	long ordinary, guests, wrong = 0;
+
+	ordinary = compact(false, &wrong);
+	need(ordinary > 0, "compaction that makes huge pages");
+	say("compaction", "huge pages from between a process's", ordinary);
+	guests = compact(true, &wrong);
+	need(guests >= 0, "a guest that can write");
+	say("compaction", "huge pages from between a guest's", guests);
+	say("compaction", "% of processes", percent(guests, ordinary));
+	say("compaction", "wrong pages", wrong);
+	return NULL;
+}
+
+/* Overcommit: how many guests that use a tenth of their memory fit into a limit? */
+
+#define OVERCOMMIT_MAX		200
+
+struct overcommit {
+	const char *name, *max;
+	u64 size;
+	u64 stride;		/* of the tenth that is touched */
+};
+
+static const struct overcommit first_tenth = {
+	"overcommit first tenth", "2G", 256ULL << 20, PAGE_SIZE,
+};
+
+static const struct overcommit every_tenth = {
+	"overcommit every tenth page", "512M", 64ULL << 20, 10 * PAGE_SIZE,
+};
+
+/* Does not return */
+static void overcommit_guest(const struct overcommit *over, int ready)
+{
+	u8 *mem = mshv_alloc(BACKING_ANON, over->size);
+	const struct guest_args args = GUEST_ARGS(.rdi = TEST_GPA,
+						  .rsi = over->size / PAGE_SIZE / 10,
+						  .rdx = over->stride, .rcx = ~0ULL);
+
+	if (!mem || !cgroup_join() || mshv_pt_setup(&pt, 1) ||
+	    mshv_map(&pt, TEST_GFN, mem, over->size, MEM_RWX) ||
+	    guest_call(&pt.vp[0], guest_touch, args, NULL) ||
+	    write(ready, "", 1) != 1)
+		_exit(1);
+	pause();
+	_exit(1);
+}
+
+static const char *overcommit(const struct overcommit *over)
+{
+	int nr, pipes[2];
+	pid_t child;
+	char c;
+
+	need(cgroup_start("max", over->max, "0"),
+	     "cgroup2 with the memory controller");
+	/* The first that has no room ends, or makes another one end */
+	for (nr = 0; nr < OVERCOMMIT_MAX; nr++) {
+		need(!pipe(pipes), "a pipe");
+		child = fork();
+		need(child >= 0, "a process");
+		if (!child)
+			overcommit_guest(over, pipes[1]);
+		close(pipes[1]);
+		if (read(pipes[0], &c, 1) != 1 || waitpid(-1, NULL, WNOHANG) > 0)
+			break;
+		close(pipes[0]);
+	}
+	say(over->name, "guests", nr);
+	return NULL;
+}
+
+static const char *overcommit_first(void)
+{
+	return overcommit(&first_tenth);
+}
+
+static const char *overcommit_every(void)
+{
+	return overcommit(&every_tenth);
+}
+
+static const struct figure figures[] = {
+	{ "reclaim", reclaim },
+	{ "KSM", merging },
+	{ "migration", migrating },
+	{ "compaction", compacting },
+	{ "overcommit first tenth", overcommit_first },
+	{ "overcommit every tenth page", overcommit_every },
+};
+
+static void measure(const void *data)
+{
+	const struct figure *figure = data;
+	const char *why;
+
+	mshv_pt_init(&pt);
+	why = figure->measure();
+	if (why)
+		printf("FIGURE,%s,%s\n", figure->name, why);
+	fflush(stdout);
+	swap_stop(swap);
+}
+
+void measure_figures(int argc, char **argv)
+{
+	const char *why;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(figures); i++) {
+		if (!is_wanted("figures", argc, argv) &&
+		    !is_wanted(figures[i].name, argc, argv))
+			continue;
+		why = run_process(measure, &figures[i], FIGURE_SECONDS);
+		if (why)
+			printf("FIGURE,%s,%s\n", figures[i].name, why);
+		/* Whatever became of it */
+		cgroup_stop();
+		write_file(HUGETLB_PAGES, "0");
+	}
+}
