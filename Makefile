@@ -72,7 +72,8 @@ mutants:
 
 #h make bench
 #h	What guest memory costs, and how it behaves, under v6.18, the series and later
-#h	drivers.
+#h	drivers, in tables and plots; what the series is to reach, and whether it does.
+#h	scripts/bench -c DIR1 DIR2 tells whether the results of two runs are the same.
 #h	  KERNELS="..." some of v6.18 1/7 ... 7/7 v6.19.11 v7.2.6
 #h	  QUICK=1       v6.18, 7/7 and v7.2.6 only, without counting instructions
 bench:
