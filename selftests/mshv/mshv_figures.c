@@ -410,7 +410,7 @@ static const char *overcommit(const struct overcommit *over)
 		if (!child)
 			overcommit_guest(over, pipes[1]);
 		close(pipes[1]);
-		if (read(pipes[0], &c, 1) != 1 || waitpid(-1, NULL, WNOHANG) > 0)
+		if (read(pipes[0], &c, 1) != 1 || cgroup_killed())
 			break;
 		close(pipes[0]);
 	}

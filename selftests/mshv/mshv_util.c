@@ -1157,6 +1157,11 @@ bool cgroup_join(void)
 	return write_file(GROUP "/cgroup.procs", "0");
 }
 
+long cgroup_killed(void)
+{
+	return read_field(GROUP "/memory.events", "oom_kill");
+}
+
 void cgroup_stop(void)
 {
 	int i;

@@ -266,6 +266,8 @@ const char *ksm_merge(u8 *mem, size_t pages);
  */
 bool cgroup_start(const char *high, const char *max, const char *swap);
 bool cgroup_join(void);
+/* How many of its processes were killed for its limits */
+long cgroup_killed(void);
 /* Moves the caller out of it and removes it; the others in it have ended */
 void cgroup_stop(void);
 
