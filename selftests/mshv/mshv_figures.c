@@ -296,26 +296,29 @@ static const char *migrating(void)
 
 #define COMPACTED_PAGES		((size_t)128 * HUGE_PAGES)
 #define HUGETLB_PAGES		"/proc/sys/vm/nr_hugepages"
-#define MIN_FREE		"/proc/sys/vm/min_free_kbytes"
+#define SPARED_KIB		131072
 
 #define COMPACT_MEMORY		"/proc/sys/vm/compact_memory"
 /* How many one gets differs by some */
 #define COMPACT_ROUNDS		3
 
-/* The size of the huge page pool once it has all but 128 MiB of what it can get */
+/*
+ * The size of the huge page pool once it has all it can get. It never asks for the
+ * last 128 MiB of free memory: others need some too.
+ */
 static long all_huge_pages(void)
 {
-	long had, have = -ENOENT;
-	char min_free[16];
+	long had, free, have = read_field("/proc/meminfo", "HugePages_Total");
+	char text[32];
 
-	if (!read_file(MIN_FREE, min_free, sizeof(min_free)))
-		return have;
 	do {
 		had = have;
 		write_file(COMPACT_MEMORY, "1");
-		write_file(MIN_FREE, "131072");
-		write_file(HUGETLB_PAGES, "100000");
-		write_file(MIN_FREE, min_free);
+		free = read_field("/proc/meminfo", "MemFree") - SPARED_KIB;
+		if (free > 0) {
+			snprintf(text, sizeof(text), "%ld", had + free / 2048);
+			write_file(HUGETLB_PAGES, text);
+		}
 		have = read_field("/proc/meminfo", "HugePages_Total");
 	} while (have > had);
 	return have;
