@@ -11,7 +11,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "../kselftest_harness.h"
@@ -77,100 +76,6 @@ static unsigned int entry_size(struct mshv_pt *pt, u64 gfn)
 
 	oracle_slat(pt->id, gfn, &entry);
 	return SLAT_SIZE(entry.flags);
-}
-
-/*
- * The SLAT agrees with the VMM's page tables, and the guest reads what the VMM
- * does, of the pages that it can read without a fault. Returns how many pages
- * are wrong. The VP must not be running.
- */
-static long check_mirror(struct mshv_vp *vp, u64 gfn, u8 *mem, size_t pages,
-			 u32 perms)
-{
-	const size_t step = pages > 128 ? pages / 64 | 1 : 1;
-	const bool oracle = oracle_present();
-	long wrong = 0;
-	size_t i;
-
-	if (oracle && pagemap_usable())
-		wrong = slat_check(vp->pt, gfn, mem, pages, perms, false);
-	if (wrong)
-		return wrong;
-
-	for (i = 0; i < pages; i += step) {
-		struct guest_args args = { .rdi = (gfn + i) * PAGE_SIZE };
-		u64 guest = 0, vmm = ~0ULL;
-		struct iovec local = { &vmm, sizeof(vmm) };
-		struct iovec remote = { quad(mem, i), sizeof(vmm) };
-
-		if (oracle ? !accessible(vp->pt, gfn + i) :
-			     !page_pfn(quad(mem, i)))
-			continue;
-		if (guest_call(vp, guest_read, args, &guest) ||
-		    process_vm_readv(getpid(), &local, 1, &remote, 1, 0) !=
-			    sizeof(vmm) ||
-		    guest != vmm) {
-			if (!wrong++)
-				ksft_print_msg("page %zu: %#llx, VMM %#llx\n",
-					       i, (unsigned long long)guest,
-					       (unsigned long long)vmm);
-		}
-	}
-
-	return wrong;
-}
-
-/* Wait for a child, or any, at most @msec: the wait status, or -1 */
-static int reap(pid_t child, int msec)
-{
-	int status;
-
-	for (; msec > 0; msec--) {
-		if (waitpid(child, &status, WNOHANG) > 0)
-			return status;
-		usleep(1000);
-	}
-	return -1;
-}
-
-/* Messages of the kernel from now on */
-static int kmsg_open(void)
-{
-	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-
-	if (fd >= 0)
-		lseek(fd, 0, SEEK_END);
-	return fd;
-}
-
-/* How many of them should not be there */
-static int kmsg_complaints(int fd)
-{
-	static const char * const bad[] = {
-		"WARNING:", "BUG:", "Oops", "Bad rss-counter",
-		"possible circular locking", "blocked for more than",
-	};
-	static char text[8192];
-	unsigned int i;
-	int count = 0;
-	ssize_t n;
-
-	while (fd >= 0) {
-		n = read(fd, text, sizeof(text) - 1);
-		if (n < 0 && errno == EPIPE)
-			continue;
-		if (n <= 0)
-			break;
-		text[n] = 0;
-		for (i = 0; i < ARRAY_SIZE(bad); i++) {
-			if (!strstr(text, bad[i]))
-				continue;
-			ksft_print_msg("kernel: %s\n", text);
-			count++;
-			break;
-		}
-	}
-	return count;
 }
 
 /* 4 MiB in pages of 4 KiB, which are no region yet, and two VPs */
@@ -1116,6 +1021,58 @@ TEST_F(movable, merged_pages_part_when_the_guest_writes)
 	CHECK(SLAT_RWX);
 }
 
+/* Of two guests, whose pages KSM finds to be equal */
+TEST_F(movable, merge_of_two_guests_survives_reading)
+{
+	const u64 gfn = TEST_GFN + 4 * HUGE_PAGES;
+	const size_t half = self->pages / 2, nr = 16;
+	u8 *other = self->mem + half * PAGE_SIZE;
+	struct mshv_pt second;
+	const char *why;
+	size_t i;
+	u64 pfn;
+
+	require_pagemap();
+	test_pt_setup(&second, 1);
+	test_map(&self->pt, TEST_GFN, self->mem, BYTES / 2, MEM_RWX);
+	test_map(&second, gfn, other, BYTES / 2, MEM_RWX);
+	for (i = 0; i < nr; i++) {
+		test_guest(self->vp, guest_write, .rdi = GPA(i), .rsi = VALUE);
+		test_guest(&second.vp[0], guest_write,
+			   .rdi = (gfn + i) * PAGE_SIZE, .rsi = VALUE);
+	}
+	why = ksm_merge(self->mem, nr) ?: ksm_merge(other, nr);
+	if (why || page_pfn(self->mem) != page_pfn(other)) {
+		mshv_pt_close(&second);
+		SKIP(return, "%s", why ?: "needs: KSM that merges all of it");
+	}
+	pfn = page_pfn(self->mem);
+	for (i = 0; i < nr; i++) {
+		test_guest_result(VALUE, self->vp, guest_read, .rdi = GPA(i));
+		test_guest_result(VALUE, &second.vp[0], guest_read,
+				  .rdi = (gfn + i) * PAGE_SIZE);
+		EXPECT_EQ(pfn, page_pfn(quad(self->mem, i)));
+		EXPECT_EQ(pfn, page_pfn(quad(other, i)));
+	}
+	/* Not check_mirror(), which pins pages to read them: that parts them */
+	if (oracle_present()) {
+		test_slat(&self->pt, TEST_GFN, self->mem, nr, SLAT_RX, false);
+		test_slat(&second, gfn, other, nr, SLAT_RX, false);
+	}
+	/* Writing takes one page from the others, and no value to them */
+	test_guest(self->vp, guest_write, .rdi = GPA(3), .rsi = 1);
+	EXPECT_NE(pfn, page_pfn(quad(self->mem, 3)));
+	for (i = 0; i < nr; i++) {
+		test_guest_result(i == 3 ? 1 : VALUE, self->vp, guest_read,
+				  .rdi = GPA(i));
+		test_guest_result(VALUE, &second.vp[0], guest_read,
+				  .rdi = (gfn + i) * PAGE_SIZE);
+		EXPECT_EQ(pfn, page_pfn(quad(other, i)));
+	}
+	EXPECT_EQ(0, check_mirror(&second.vp[0], gfn, other, half, SLAT_RWX));
+	mshv_pt_close(&second);
+}
+
 /*
  * The end of regions and processes
  */
@@ -1282,79 +1239,6 @@ TEST_F_TIMEOUT(movable, killed_vmm_leaves_nothing, 120)
 /*
  * Pages that user space supplies
  */
-
-/* The thread that supplies them, or lifts the protection from them */
-struct pager {
-	int fd;
-	u8 *mem;
-	size_t pages;
-	bool stop, failed;
-	u8 *seen;
-	pthread_t thread;
-};
-
-static bool pager_page(struct pager *pager)
-{
-	u64 content[PAGE_SIZE / sizeof(u64)] = {};
-	struct uffdio_writeprotect protect = {};
-	struct uffdio_copy copy = {};
-	struct uffd_msg msg;
-	u64 addr, page;
-
-	if (read(pager->fd, &msg, sizeof(msg)) != sizeof(msg))
-		return errno == EAGAIN;
-	if (msg.event != UFFD_EVENT_PAGEFAULT)
-		return false;
-	addr = msg.arg.pagefault.address & ~(u64)(PAGE_SIZE - 1);
-	page = (addr - (uintptr_t)pager->mem) / PAGE_SIZE;
-	if (page >= pager->pages)
-		return false;
-	pager->seen[page] = 1;
-
-	if (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
-		protect.range.start = addr;
-		protect.range.len = PAGE_SIZE;
-		return !ioctl(pager->fd, UFFDIO_WRITEPROTECT, &protect);
-	}
-	content[0] = page + 1;
-	content[1] = VALUE;
-	copy.dst = addr;
-	copy.src = (uintptr_t)content;
-	copy.len = PAGE_SIZE;
-	return !ioctl(pager->fd, UFFDIO_COPY, &copy) || errno == EEXIST;
-}
-
-static void *pager_thread(void *arg)
-{
-	struct pager *pager = arg;
-
-	while (!READ_ONCE(pager->stop))
-		if (uffd_wait(pager->fd, 20) && !pager_page(pager))
-			pager->failed = true;
-	return NULL;
-}
-
-static bool pager_start(struct pager *pager, int fd, u8 *mem, size_t pages)
-{
-	*pager = (struct pager){ .fd = fd, .mem = mem, .pages = pages };
-	pager->seen = calloc(pages, 1);
-	return pager->seen &&
-	       !pthread_create(&pager->thread, NULL, pager_thread, pager);
-}
-
-/* How many pages it was asked for, or -1 */
-static long pager_stop(struct pager *pager)
-{
-	long count = 0;
-	size_t i;
-
-	WRITE_ONCE(pager->stop, true);
-	pthread_join(pager->thread, NULL);
-	for (i = 0; i < pager->pages; i++)
-		count += pager->seen[i];
-	free(pager->seen);
-	return pager->failed ? -1 : count;
-}
 
 TEST_F(movable, every_page_comes_from_userfaultfd)
 {

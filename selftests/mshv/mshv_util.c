@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -612,6 +614,86 @@ long guest_thread_join(struct guest_thread *thread)
 	return thread->ret;
 }
 
+/* What a busy VP does, until it is stopped or something goes wrong */
+static void *busy_thread(void *arg)
+{
+	struct busy_vp *busy = arg;
+	struct guest_args args = { .rdi = busy->gpa, .rsi = busy->pages };
+	u64 lost = 0;
+
+	for (;;) {
+		args.rdx = busy->value;
+		busy->ret = guest_call(busy->vp, guest_fill, args, NULL);
+		if (busy->ret || READ_ONCE(busy->stop))
+			return NULL;
+		busy->ret = guest_call(busy->vp, guest_check, args, &lost);
+		busy->lost += lost;
+		if (busy->ret)
+			return NULL;
+		busy->value += 1ULL << 32;
+		WRITE_ONCE(busy->rounds, busy->rounds + 1);
+	}
+}
+
+bool load_start(struct load *load, struct mshv_pt *pt, u64 gfn, size_t pages,
+		unsigned int vps)
+{
+	const size_t part = pages / vps;
+
+	memset(load, 0, sizeof(*load));
+	load->pages = part;
+	for (; load->vps < vps; load->vps++) {
+		struct busy_vp *busy = &load->busy[load->vps];
+
+		busy->vp = &pt->vp[load->vps];
+		busy->gpa = (gfn + load->vps * part) << PAGE_SHIFT;
+		busy->pages = part;
+		busy->value = (u64)(load->vps + 1) << 56;
+		if (pthread_create(&busy->thread, NULL, busy_thread, busy))
+			return false;
+	}
+	return load_goes_on(load, 20000);
+}
+
+bool load_goes_on(struct load *load, int msec)
+{
+	u64 seen[GUEST_MAX_VPS];
+	unsigned int i;
+
+	for (i = 0; i < load->vps; i++)
+		seen[i] = READ_ONCE(load->busy[i].rounds);
+	for (i = 0; i < load->vps; i++)
+		if (!wait_for_change(&load->busy[i].rounds, seen[i], msec))
+			return false;
+	return true;
+}
+
+long load_stop(struct load *load, u8 *mem)
+{
+	unsigned int i;
+	long lost = 0;
+
+	for (i = 0; i < load->vps; i++)
+		WRITE_ONCE(load->busy[i].stop, true);
+	for (i = 0; i < load->vps; i++) {
+		struct busy_vp *busy = &load->busy[i];
+
+		pthread_join(busy->thread, NULL);
+		if (busy->ret) {
+			say("VP %u: %d, message %#x", i, busy->ret,
+			    busy->vp->msg.header.message_type);
+			lost++;
+			continue;
+		}
+		lost += busy->lost;
+		if (mem)
+			lost += mismatches(mem + i * load->pages * PAGE_SIZE,
+					   load->pages, busy->value);
+	}
+	load->vps = 0;
+	return lost;
+}
+
 u64 now_ms(void)
 {
 	struct timespec now;
@@ -749,6 +831,11 @@ void *mshv_alloc(enum mshv_backing backing, size_t size)
 		if (fd >= 0)
 			close(fd);
 		break;
+	case BACKING_FILE:
+		fd = mshv_alloc_file(&addr, size);
+		if (fd >= 0)
+			close(fd);
+		break;
 	}
 
 	return addr;
@@ -799,6 +886,23 @@ void *mshv_alloc_mmio(u64 *spa)
 	addr = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, *spa);
 	close(fd);
 	return addr == MAP_FAILED ? NULL : addr;
+}
+
+int mshv_alloc_file(void **addr, size_t size)
+{
+	char name[] = DISK "/memory-XXXXXX";
+	int fd = mkostemp(name, O_CLOEXEC);
+
+	*addr = NULL;
+	if (fd < 0)
+		return -1;
+	unlink(name);
+	if (!ftruncate(fd, size))
+		*addr = map_at(size, HUGE_SIZE, MAP_SHARED, fd);
+	if (*addr)
+		return fd;
+	close(fd);
+	return -1;
 }
 
 void mshv_free(void *addr, size_t size)
@@ -1023,6 +1127,96 @@ struct oracle_counter unmap_counter(void)
 	return counter;
 }
 
+long check_mirror(struct mshv_vp *vp, u64 gfn, u8 *mem, size_t pages,
+			 u32 perms)
+{
+	const size_t step = pages > 128 ? pages / 64 | 1 : 1;
+	const bool oracle = oracle_present();
+	long wrong = 0;
+	size_t i;
+
+	if (oracle && pagemap_usable())
+		wrong = slat_check(vp->pt, gfn, mem, pages, perms, false);
+	if (wrong)
+		return wrong;
+
+	for (i = 0; i < pages; i += step) {
+		struct guest_args args = { .rdi = (gfn + i) * PAGE_SIZE };
+		u64 guest = 0, vmm = ~0ULL;
+		struct iovec local = { &vmm, sizeof(vmm) };
+		struct iovec remote = { quad(mem, i), sizeof(vmm) };
+
+		if (oracle ? !accessible(vp->pt, gfn + i) :
+			     !page_pfn(quad(mem, i)))
+			continue;
+		if (guest_call(vp, guest_read, args, &guest) ||
+		    process_vm_readv(getpid(), &local, 1, &remote, 1, 0) !=
+			    sizeof(vmm) ||
+		    guest != vmm) {
+			if (!wrong++)
+				say("page %zu: %#llx, VMM %#llx", i,
+				    (unsigned long long)guest,
+				    (unsigned long long)vmm);
+		}
+	}
+
+	return wrong;
+}
+
+/*
+ * Other processes, and the kernel
+ */
+
+int reap(pid_t child, int msec)
+{
+	int status;
+
+	for (; msec > 0; msec--) {
+		if (waitpid(child, &status, WNOHANG) > 0)
+			return status;
+		usleep(1000);
+	}
+	return -1;
+}
+
+int kmsg_open(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd >= 0)
+		lseek(fd, 0, SEEK_END);
+	return fd;
+}
+
+int kmsg_complaints(int fd)
+{
+	static const char * const bad[] = {
+		"WARNING:", "BUG:", "Oops", "Bad rss-counter",
+		"possible circular locking", "blocked for more than",
+	};
+	static char text[8192];
+	unsigned int i;
+	int count = 0;
+	ssize_t n;
+
+	while (fd >= 0) {
+		n = read(fd, text, sizeof(text) - 1);
+		if (n < 0 && errno == EPIPE)
+			continue;
+		if (n <= 0)
+			break;
+		text[n] = 0;
+		for (i = 0; i < ARRAY_SIZE(bad); i++) {
+			if (!strstr(text, bad[i]))
+				continue;
+			say("kernel: %s", text);
+			count++;
+			break;
+		}
+	}
+	return count;
+}
+
 /*
  * Swap
  */
@@ -1133,11 +1327,70 @@ const char *ksm_merge(u8 *mem, size_t pages)
 }
 
 /*
- * Limits
+ * A file system that has to write back, on a block device of its own
  */
 
-#define CGROUP		"/tmp/mshv-cgroup"
-#define GROUP		CGROUP "/mshv-test"
+static int disk = -1;
+
+static int make_file_system(const char *device)
+{
+	int status = -1;
+	pid_t child;
+
+	child = fork();
+	if (!child) {
+		const int null = open("/dev/null", O_RDWR);
+
+		dup2(null, STDOUT_FILENO);
+		dup2(null, STDERR_FILENO);
+		execlp("mke2fs", "mke2fs", "-F", "-b", "4096", device, NULL);
+		_exit(127);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return -1;
+	return status;
+}
+
+const char *disk_start(void)
+{
+	char text[16], path[64], device[32];
+
+	if (!read_file("/sys/class/zram-control/hot_add", text, sizeof(text)))
+		return "needs: CONFIG_ZRAM";
+	disk = atoi(text);
+	snprintf(path, sizeof(path), "/sys/block/zram%d/disksize", disk);
+	snprintf(device, sizeof(device), "/dev/zram%d", disk);
+	mkdir(DISK, 0700);
+	if (!write_file(path, "64M") || make_file_system(device)) {
+		disk_stop();
+		return "needs: mke2fs, and zram of 64 MiB";
+	}
+	if (mount(device, DISK, "ext4", 0, NULL) &&
+	    mount(device, DISK, "ext2", 0, NULL)) {
+		disk_stop();
+		return "needs: CONFIG_EXT4_FS";
+	}
+	return NULL;
+}
+
+void disk_stop(void)
+{
+	char text[16], path[64];
+
+	if (disk < 0)
+		return;
+	umount2(DISK, MNT_DETACH);
+	rmdir(DISK);
+	snprintf(path, sizeof(path), "/sys/block/zram%d/reset", disk);
+	write_file(path, "1");
+	snprintf(text, sizeof(text), "%d", disk);
+	write_file("/sys/class/zram-control/hot_remove", text);
+	disk = -1;
+}
+
+/*
+ * Memory cgroup
+ */
 
 bool cgroup_start(const char *high, const char *max, const char *swap)
 {
@@ -1275,6 +1528,68 @@ int mshv_live(u8 *mem, size_t pages)
 		ret = mshv_unmap(&pt, TEST_GFN, mem, pages * PAGE_SIZE);
 	mshv_pt_close(&pt);
 	return ret;
+}
+
+static bool pager_page(struct pager *pager)
+{
+	u64 content[PAGE_SIZE / sizeof(u64)] = {};
+	struct uffdio_writeprotect protect = {};
+	struct uffdio_copy copy = {};
+	struct uffd_msg msg;
+	u64 addr, page;
+
+	if (read(pager->fd, &msg, sizeof(msg)) != sizeof(msg))
+		return errno == EAGAIN;
+	if (msg.event != UFFD_EVENT_PAGEFAULT)
+		return false;
+	addr = msg.arg.pagefault.address & ~(u64)(PAGE_SIZE - 1);
+	page = (addr - (uintptr_t)pager->mem) / PAGE_SIZE;
+	if (page >= pager->pages)
+		return false;
+	pager->seen[page] = 1;
+
+	if (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
+		protect.range.start = addr;
+		protect.range.len = PAGE_SIZE;
+		return !ioctl(pager->fd, UFFDIO_WRITEPROTECT, &protect);
+	}
+	content[0] = page + 1;
+	content[1] = VALUE;
+	copy.dst = addr;
+	copy.src = (uintptr_t)content;
+	copy.len = PAGE_SIZE;
+	return !ioctl(pager->fd, UFFDIO_COPY, &copy) || errno == EEXIST;
+}
+
+static void *pager_thread(void *arg)
+{
+	struct pager *pager = arg;
+
+	while (!READ_ONCE(pager->stop))
+		if (uffd_wait(pager->fd, 20) && !pager_page(pager))
+			pager->failed = true;
+	return NULL;
+}
+
+bool pager_start(struct pager *pager, int fd, u8 *mem, size_t pages)
+{
+	*pager = (struct pager){ .fd = fd, .mem = mem, .pages = pages };
+	pager->seen = calloc(pages, 1);
+	return pager->seen &&
+	       !pthread_create(&pager->thread, NULL, pager_thread, pager);
+}
+
+long pager_stop(struct pager *pager)
+{
+	long count = 0;
+	size_t i;
+
+	WRITE_ONCE(pager->stop, true);
+	pthread_join(pager->thread, NULL);
+	for (i = 0; i < pager->pages; i++)
+		count += pager->seen[i];
+	free(pager->seen);
+	return pager->failed ? -1 : count;
 }
 
 /*

@@ -11,6 +11,7 @@
 #define SELFTESTS_MSHV_UTIL_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -176,6 +177,39 @@ int guest_thread_start(struct guest_thread *thread, struct mshv_vp *vp,
 		       const char *command, struct guest_args args);
 /* Returns thread->ret */
 long guest_thread_join(struct guest_thread *thread);
+
+/*
+ * VPs that write each of their pages and check it, all at the same time, round
+ * after round with another value, while a test does something to the memory.
+ */
+struct busy_vp {
+	struct mshv_vp *vp;
+	u64 gpa, value;
+	size_t pages;
+	u64 rounds, lost;
+	bool stop;
+	int ret;			/* as of guest_call() */
+	pthread_t thread;
+};
+
+struct load {
+	struct busy_vp busy[GUEST_MAX_VPS];
+	unsigned int vps;
+	size_t pages;			/* of each */
+};
+
+/* Divide @pages from @gfn on among VPs 0 to @vps - 1; waits until all have begun */
+bool load_start(struct load *load, struct mshv_pt *pt, u64 gfn, size_t pages,
+		unsigned int vps);
+/* Does each of them finish a round within @msec? */
+bool load_goes_on(struct load *load, int msec);
+/*
+ * How many pages did not hold what was written last, for the guest at any time
+ * or now for the VMM, if it has the memory at @mem. A VP that came to no good end
+ * counts as one.
+ */
+long load_stop(struct load *load, u8 *mem);
+
 u64 now_ms(void);
 /* Wait until *value differs from @old, at most @msec: did it change? */
 bool wait_for_change(const u64 *value, u64 old, int msec);
@@ -192,6 +226,7 @@ enum mshv_backing {
 	BACKING_THP,
 	BACKING_HUGETLB,
 	BACKING_MEMFD,
+	BACKING_FILE,		/* on disk_start()'s file system, shared */
 };
 
 /* NULL with errno ENOTSUP if the system cannot give this kind of memory */
@@ -200,6 +235,8 @@ void *mshv_alloc(enum mshv_backing backing, size_t size);
 int mshv_alloc_memfd(void **addr, size_t size, size_t align);
 /* A page of device memory, the registers of a timer: it is safe to read; or NULL */
 void *mshv_alloc_mmio(u64 *spa);
+/* BACKING_FILE, the same */
+int mshv_alloc_file(void **addr, size_t size);
 void mshv_free(void *addr, size_t size);
 /* Ask for huge pages of the system's pool, false if it has not that many */
 bool hugetlb_reserve(unsigned int pages);
@@ -258,6 +295,13 @@ void ksm_stop(const struct ksm_settings *old);
 /* Have KSM merge pages that are equal; NULL, or the reason to skip */
 const char *ksm_merge(u8 *mem, size_t pages);
 
+/* A file system on a block device, at DISK; NULL, or the reason to skip */
+#define DISK	"/tmp/mshv-disk"
+const char *disk_start(void);
+void disk_stop(void);
+
+#define CGROUP		"/tmp/mshv-cgroup"
+#define GROUP		CGROUP "/mshv-test"
 /*
  * A memory cgroup of our own, with limits; cgroup_join() moves the caller into it.
  * memory.high makes tasks wait for reclaim. memory.max kills, and in a young group
@@ -278,6 +322,13 @@ int numa_node(void *page);
 /* Move pages; how many of them are where they were sent */
 size_t numa_move(u8 *mem, size_t nr, int node);
 
+/* Wait for a child, or any, at most @msec: the wait status, or -1 */
+int reap(pid_t child, int msec);
+/* Messages of the kernel from now on */
+int kmsg_open(void);
+/* How many of them should not be there */
+int kmsg_complaints(int fd);
+
 /* Pins acquired and not released, of the whole system; -errno */
 long pin_balance(void);
 
@@ -290,6 +341,14 @@ long pin_balance(void);
  */
 long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 		u64 pages, u32 perms, bool all);
+
+/*
+ * The SLAT agrees with the VMM's page tables, and the guest reads what the VMM
+ * does, of the pages that it can read without a fault. Returns how many pages
+ * are wrong. The VP must not be running.
+ */
+long check_mirror(struct mshv_vp *vp, u64 gfn, u8 *mem, size_t pages,
+		  u32 perms);
 
 /* The SLAT entry of each page of a range; one of no pages where there is none */
 int slat_entries(struct mshv_pt *pt, u64 gfn, u64 pages,
@@ -308,6 +367,20 @@ int uffd_open(u8 *mem, size_t pages, u64 mode, u64 features);
 bool uffd_wait(int fd, int msec);
 /* The page of the next fault, 0 if there is none within 5 s */
 u64 uffd_fault(int fd);
+
+/* The thread that supplies them, or lifts the protection from them */
+struct pager {
+	int fd;
+	u8 *mem;
+	size_t pages;
+	bool stop, failed;
+	u8 *seen;
+	pthread_t thread;
+};
+
+bool pager_start(struct pager *pager, int fd, u8 *mem, size_t pages);
+/* How many pages it was asked for, or -1 */
+long pager_stop(struct pager *pager);
 
 /* What the kernel under test does; found out by trying */
 enum mshv_feature {

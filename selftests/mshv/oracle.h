@@ -62,6 +62,8 @@ enum oracle_command {
 
 /* oracle_option(): large units are refused where there are 4K entries */
 #define ORACLE_LARGE_OVER_4K	0
+/* ... accessed and dirty bits of a GFN are cleared when it is mapped again */
+#define ORACLE_REMAP_CLEARS_AD	3
 #define ORACLE_OPTION_QUERY	(~0ULL)
 
 struct oracle_slat {
