@@ -120,6 +120,62 @@ TEST_F(encrypted, owner_of_the_pages_is_the_partition)
 	test_unmap(&self->pt, TEST_GFN, self->mem, SIZE);
 }
 
+/* Where the VMM has another page inside a huge one, so has the guest */
+TEST_F(encrypted, huge_page_with_a_hole_is_mapped_as_it_is)
+{
+	u8 *mem = mshv_alloc(BACKING_THP, 2 * HUGE_SIZE);
+	u64 state, first;
+	size_t i;
+
+	if (!mem)
+		SKIP(return, "needs: transparent huge pages");
+	memset(mem, 1, 2 * HUGE_SIZE);
+	first = page_pfn(mem);
+	if (first % HUGE_PAGES || page_pfn(quad(mem, 511)) != first + 511)
+		SKIP(return, "needs: a free huge page");
+	ASSERT_EQ(0, madvise(quad(mem, 7), PAGE_SIZE, MADV_DONTNEED));
+	memset(quad(mem, 7), 2, PAGE_SIZE);
+	ASSERT_NE(first + 7, page_pfn(quad(mem, 7)));
+	test_map(&self->pt, TEST_GFN, mem, 2 * HUGE_SIZE, MEM_RWX);
+	test_slat(&self->pt, TEST_GFN, mem, 2 * HUGE_PAGES, SLAT_RWX, true);
+	for (i = 0; i < 2 * HUGE_PAGES; i++) {
+		ASSERT_EQ(0, oracle_page(page_pfn(quad(mem, i)) << PAGE_SHIFT,
+					 &state, NULL));
+		ASSERT_EQ(ORACLE_PAGE_EXCLUSIVE, state);
+	}
+	/* What is not part of it any more is no part of the guest either */
+	ASSERT_EQ(0, oracle_page((first + 7) << PAGE_SHIFT, &state, NULL));
+	EXPECT_EQ(ORACLE_PAGE_ROOT, state);
+	test_unmap(&self->pt, TEST_GFN, mem, 2 * HUGE_SIZE);
+	for (i = 0; i < 2 * HUGE_PAGES; i++) {
+		ASSERT_EQ(0, oracle_page(page_pfn(quad(mem, i)) << PAGE_SHIFT,
+					 &state, NULL));
+		ASSERT_EQ(ORACLE_PAGE_ROOT, state);
+		ASSERT_EQ(i == 7 ? 2 : 1, *(u8 *)quad(mem, i));
+	}
+	EXPECT_EQ(self->pins, pin_balance());
+	mshv_free(mem, 2 * HUGE_SIZE);
+}
+
+TEST_F(encrypted, memory_the_vmm_forgets_stays_the_guests)
+{
+	struct oracle_slat entry;
+	size_t i;
+
+	test_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RWX);
+	/* Not in the page tables of the VMM any more, but pinned */
+	ASSERT_EQ(0, madvise(self->mem, SIZE, MADV_DONTNEED));
+	expect_exclusive();
+	for (i = 0; i < NR_PAGES; i++) {
+		ASSERT_EQ(0, oracle_slat(self->pt.id, TEST_GFN + i, &entry));
+		ASSERT_EQ(self->pfns[i], entry.spa >> PAGE_SHIFT);
+	}
+	test_unmap(&self->pt, TEST_GFN, self->mem, SIZE);
+	expect_shared();
+	EXPECT_EQ(self->pins, pin_balance());
+	EXPECT_TRUE(data_is_intact(self->mem, self->pfns));
+}
+
 TEST_F(encrypted, every_release_has_its_acquire)
 {
 	struct oracle_counter release, acquire;

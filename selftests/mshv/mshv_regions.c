@@ -288,6 +288,33 @@ TEST_F(regions, other_partition_may_use_the_same_memory)
 	mshv_pt_close(&other);
 }
 
+TEST_F(regions, huge_page_with_a_hole_is_mapped_as_it_is)
+{
+	u8 *mem = mshv_alloc(BACKING_THP, 2 * HUGE_SIZE);
+	size_t i;
+
+	if (!mem)
+		SKIP(return, "needs: transparent huge pages");
+	/* Before 4/7 only the first page of a huge one is looked at */
+	require_feature(FEATURE_UNMAP_LARGE);
+	fill(mem, 2 * HUGE_PAGES, 1);
+	for (i = 7; i < 2 * HUGE_PAGES; i += 300) {
+		ASSERT_EQ(0, madvise(quad(mem, i), PAGE_SIZE, MADV_DONTNEED));
+		WRITE_ONCE(*quad(mem, i), i + 1);
+	}
+	test_map(&self->pt, TEST_GFN, mem, 2 * HUGE_SIZE, MEM_RW);
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = 2 * HUGE_PAGES, .rdx = 1);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = 2 * HUGE_PAGES,
+		   .rdx = 50);
+	EXPECT_EQ(0, mismatches(mem, 2 * HUGE_PAGES, 50));
+	if (pagemap_usable())
+		test_slat(&self->pt, TEST_GFN, mem, 2 * HUGE_PAGES,
+			  SLAT_READ | SLAT_WRITE, true);
+	test_unmap(&self->pt, TEST_GFN, mem, 2 * HUGE_SIZE);
+	mshv_free(mem, 2 * HUGE_SIZE);
+}
+
 TEST_F(regions, fork_does_not_take_pages_from_the_guest)
 {
 	int status;
