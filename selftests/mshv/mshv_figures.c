@@ -364,8 +364,10 @@ static const char *compacting(void)
 
 	for (i = 0; i <= COMPACT_ROUNDS; i++) {
 		/* The first finds what was left by others, and is not counted */
-		if (i == 1)
-			ordinary = guests = 0;
+		if (i == 1) {
+			ordinary = 0;
+			guests = 0;
+		}
 		got = compact(false, &wrong);
 		need(got > 0, "compaction that makes huge pages");
 		ordinary += got;

@@ -1168,10 +1168,12 @@ static void *dry_up(void *arg)
 	struct drought *drought = arg;
 
 	while (!READ_ONCE(drought->stop) && drought->times < MAX_DROUGHTS) {
-		oracle_dry(drought->pt, 1);
-		oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
-			      HV_STATUS_INSUFFICIENT_MEMORY, 0, 0);
-		drought->times++;
+		if (!drought->times || oracle_injected(HVCALL_MAP_GPA_PAGES)) {
+			oracle_dry(drought->pt, 1);
+			oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+				      HV_STATUS_INSUFFICIENT_MEMORY, 0, 0);
+			drought->times++;
+		}
 		usleep(5000);
 	}
 	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);

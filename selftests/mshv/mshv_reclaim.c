@@ -466,4 +466,38 @@ TEST_F(dirty, nothing_written_is_missing)
 	CHECK();
 }
 
+/* Its folios are never dirty: DAX keeps that elsewhere */
+TEST(dax_memory_is_written_and_written_back)
+{
+	const size_t pages = HUGE_PAGES;
+	struct mshv_pt pt;
+	void *mem = NULL;
+	const char *why;
+	u64 round;
+	int fd;
+
+	require_mshv();
+	require_feature(FEATURE_MOVABLE);
+	why = disk_start_dax();
+	if (why)
+		SKIP(return, "%s", why);
+	fd = mshv_alloc_file(&mem, pages * PAGE_SIZE);
+	ASSERT_LE(0, fd);
+	mshv_pt_init(&pt);
+	test_pt_setup(&pt, 1);
+	test_map(&pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX);
+	for (round = 1; round < 4; round++) {
+		test_guest(&pt.vp[0], guest_fill, .rdi = TEST_GPA, .rsi = pages,
+			   .rdx = round << 32);
+		EXPECT_EQ(0, mismatches(mem, pages, round << 32));
+		/* Clean from now on, and not to be written without asking */
+		ASSERT_EQ(0, msync(mem, pages * PAGE_SIZE, MS_SYNC));
+		test_slat(&pt, TEST_GFN, mem, pages, SLAT_RWX, false);
+	}
+	mshv_pt_close(&pt);
+	mshv_free(mem, pages * PAGE_SIZE);
+	close(fd);
+	disk_stop();
+}
+
 TEST_HARNESS_MAIN

@@ -298,6 +298,8 @@ const char *ksm_merge(u8 *mem, size_t pages);
 /* A file system on a block device, at DISK; NULL, or the reason to skip */
 #define DISK	"/tmp/mshv-disk"
 const char *disk_start(void);
+/* ... on persistent memory, without a page cache */
+const char *disk_start_dax(void);
 void disk_stop(void);
 
 #define CGROUP		"/tmp/mshv-cgroup"
