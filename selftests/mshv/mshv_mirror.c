@@ -873,29 +873,37 @@ static void *run_interrupted(void *arg)
 	return (void *)mshv_run_once(arg);
 }
 
-TEST_F(memory, signal_ends_the_wait_for_a_page)
+/* Run a VP that waits for the page at @addr, with signals, until it is back */
+static long run_under_signals(struct mshv_vp *vp, int fd, const void *addr)
 {
 	struct sigaction action = { .sa_handler = nothing };
 	pthread_t thread;
 	void *ret;
-	int fd, i;
+	int i;
+
+	sigaction(SIGUSR1, &action, NULL);
+	if (pthread_create(&thread, NULL, run_interrupted, vp) ||
+	    uffd_fault(fd) != (uintptr_t)addr)
+		return -EPROTO;
+	for (i = 0; i < 50 && pthread_tryjoin_np(thread, &ret); i++) {
+		pthread_kill(thread, SIGUSR1);
+		usleep(20000);
+	}
+	return i < 50 ? (long)ret : -ETIMEDOUT;
+}
+
+TEST_F(memory, signal_ends_the_wait_for_a_page)
+{
+	int fd;
 
 	fd = uffd_open(self->mem, self->pages,
 		       UFFDIO_REGISTER_MODE_MISSING, 0);
 	if (fd < 0)
 		SKIP(return, "needs: userfaultfd");
-	sigaction(SIGUSR1, &action, NULL);
 	map_all();
 	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
 				   GUEST_ARGS(.rdi = TEST_GPA)));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, run_interrupted, self->vp));
-	ASSERT_EQ((uintptr_t)self->mem, uffd_fault(fd));
-	for (i = 0; i < 50 && pthread_tryjoin_np(thread, &ret); i++) {
-		pthread_kill(thread, SIGUSR1);
-		usleep(20000);
-	}
-	ASSERT_GT(50, i);
-	EXPECT_EQ(-EINTR, (long)ret);
+	EXPECT_EQ(-EINTR, run_under_signals(self->vp, fd, self->mem));
 	/* And the unmap of a region whose page never came */
 	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
 	test_slat_empty(&self->pt, TEST_GFN, self->pages);
@@ -905,15 +913,12 @@ TEST_F(memory, signal_ends_the_wait_for_a_page)
 /* It is not touching in order to touch a page until it comes */
 TEST_F(memory, touching_the_same_page_reads_nothing_ahead)
 {
-	struct sigaction action = { .sa_handler = nothing };
 	u8 *page = mshv_alloc(BACKING_ANON, PAGE_SIZE);
 	struct uffdio_copy copy = {
 		.dst = (uintptr_t)self->mem, .src = (uintptr_t)page,
 		.len = PAGE_SIZE,
 	};
-	pthread_t thread;
-	void *ret;
-	int fd, i, round;
+	int fd, round;
 
 	ASSERT_NE(NULL, page);
 	*(u64 *)page = VALUE;
@@ -921,21 +926,11 @@ TEST_F(memory, touching_the_same_page_reads_nothing_ahead)
 	fd = uffd_open(self->mem, 1, UFFDIO_REGISTER_MODE_MISSING, 0);
 	if (fd < 0)
 		SKIP(return, "needs: userfaultfd");
-	sigaction(SIGUSR1, &action, NULL);
 	map_all();
 	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
 				   GUEST_ARGS(.rdi = TEST_GPA)));
-	for (round = 0; round < 12; round++) {
-		ASSERT_EQ(0, pthread_create(&thread, NULL, run_interrupted,
-					    self->vp));
-		ASSERT_EQ((uintptr_t)self->mem, uffd_fault(fd));
-		for (i = 0; i < 50 && pthread_tryjoin_np(thread, &ret); i++) {
-			pthread_kill(thread, SIGUSR1);
-			usleep(20000);
-		}
-		ASSERT_GT(50, i);
-		ASSERT_EQ(-EINTR, (long)ret);
-	}
+	for (round = 0; round < 12; round++)
+		ASSERT_EQ(-EINTR, run_under_signals(self->vp, fd, self->mem));
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
 	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(self->vp));
 	EXPECT_EQ(1, resident(self->mem, self->pages));

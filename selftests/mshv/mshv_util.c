@@ -680,8 +680,9 @@ long load_stop(struct load *load, u8 *mem)
 
 		pthread_join(busy->thread, NULL);
 		if (busy->ret) {
-			say("VP %u: %d, message %#x", i, busy->ret,
-			    busy->vp->msg.header.message_type);
+			say("VP %u: %d, message %#x, GPA %#llx", i, busy->ret,
+			    busy->vp->msg.header.message_type,
+			    (unsigned long long)busy->vp->msg.memory.guest_physical_address);
 			lost++;
 			continue;
 		}
