@@ -17,7 +17,7 @@ help:
 #h	  KDIR=DIR      a clean 6.18 kernel tree to use instead of fetching one;
 #h	                it is only read, and taken as it is if it has the series
 #h	  O=DIR         where to build (default: in the cache); logs are in O/run
-#h	  CPUS=2        CPUs of the root partition, 1 to 8
+#h	  CPUS=2        CPUs of the root partition that run tests, 1 to 7
 #h	  MEM=2G        memory, 1G to 8G
 #h	  TESTS="..."   only these programs; PROGRAM:CASE for one case of one
 #h	  CONFIG=FILE   a fragment to merge into the kernel configuration

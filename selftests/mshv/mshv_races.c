@@ -49,6 +49,7 @@ FIXTURE_SETUP(races)
 	mshv_pt_init(&self->pt);
 	self->kmsg = kmsg_open();
 	require_feature(FEATURE_MOVABLE);
+	require_no_race_of_qemu();
 	self->pages = 2 * HUGE_PAGES;
 	self->mem = mshv_alloc(variant->backing, self->pages * PAGE_SIZE);
 	if (!self->mem)
@@ -158,7 +159,7 @@ TEST_F_TIMEOUT(races, vp_gets_on_while_its_memory_is_discarded, 60)
 	while (now_ms() - start < 2000) {
 		u64 rounds = READ_ONCE(discarder.rounds);
 
-		ASSERT_TRUE(wait_for_change(alive, READ_ONCE(*alive), 5000));
+		ASSERT_TRUE(wait_for_change(alive, READ_ONCE(*alive), 20000));
 		ASSERT_TRUE(wait_for_change(&discarder.rounds, rounds, 5000));
 	}
 	WRITE_ONCE(discarder.stop, true);

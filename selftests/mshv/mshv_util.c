@@ -1833,5 +1833,7 @@ const char *mshv_missing(enum mshv_feature feature)
 
 unsigned int online_cpus(void)
 {
-	return sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
 }

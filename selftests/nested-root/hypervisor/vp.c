@@ -148,7 +148,8 @@ u16 hv_create_vp(struct hcall *h)
 	vp->pt = pt;
 	vp->index = index;
 	vp->explicit_suspend = true;
-	vp->home = &cpus[(index + pt->id) % nr_cpus];
+	/* The first CPU of several is not one to run children, see nested-root-vm.rst */
+	vp->home = &cpus[nr_cpus > 1 ? 1 + (index + pt->id) % (nr_cpus - 1) : 0];
 	vp->apic_base = 0xfee00800 | (index ? 0 : 0x100);
 	init_vmcb(vp);
 	pt->vp[index] = vp;
