@@ -102,6 +102,7 @@ long oracle_audit(u64 pt, u64 first, u64 last,
 		  struct oracle_slat *entries, size_t max)
 {
 	struct oracle_call call;
+	unsigned int tries = 0;
 	size_t done = 0;
 	int ret;
 
@@ -117,6 +118,11 @@ long oracle_audit(u64 pt, u64 first, u64 last,
 			.r8 = (uintptr_t)(entries + done), .r9 = max - done,
 		};
 		ret = oracle(ORACLE_AUDIT, &call);
+		if (ret == -EFAULT && tries++ < 16) {
+			/* Reclaim was faster */
+			memset(entries + done, 0, (max - done) * sizeof(*entries));
+			continue;
+		}
 		if (ret)
 			return ret;
 
