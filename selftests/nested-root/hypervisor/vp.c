@@ -148,8 +148,9 @@ u16 hv_create_vp(struct hcall *h)
 	vp->pt = pt;
 	vp->index = index;
 	vp->explicit_suspend = true;
-	/* The first CPU of several is not one to run children, see nested-root-vm.rst */
-	vp->home = &cpus[nr_cpus > 1 ? 1 + (index + pt->id) % (nr_cpus - 1) : 0];
+	/* Where Linux has more than one for tests, not the first: see nested-root-vm.rst */
+	vp->home = &cpus[nr_cpus > 2 ? 1 + (index + pt->id) % (nr_cpus - 1) :
+			 (index + pt->id) % nr_cpus];
 	vp->apic_base = 0xfee00800 | (index ? 0 : 0x100);
 	init_vmcb(vp);
 	pt->vp[index] = vp;
