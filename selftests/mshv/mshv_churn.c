@@ -178,45 +178,16 @@ TEST_F(churn, compacted)
 	mshv_free(holes, BYTES);
 }
 
-static bool has_two_nodes(void)
-{
-	return !access("/sys/devices/system/node/node1", F_OK);
-}
-
-/* Pages on @node after all were asked to go there */
-static long move_to(u8 *mem, size_t pages, int node)
-{
-	void *page[HUGE_PAGES];
-	int where[HUGE_PAGES], status[HUGE_PAGES];
-	long moved = 0;
-	size_t i, n;
-
-	for (; pages; pages -= n, mem += n * PAGE_SIZE) {
-		n = pages < HUGE_PAGES ? pages : HUGE_PAGES;
-		for (i = 0; i < n; i++) {
-			page[i] = mem + i * PAGE_SIZE;
-			where[i] = node;
-			status[i] = -1;
-		}
-		if (syscall(__NR_move_pages, 0, n, page, where, status,
-			    2 /* MPOL_MF_MOVE */) < 0)
-			return -errno;
-		for (i = 0; i < n; i++)
-			moved += status[i] == node;
-	}
-	return moved;
-}
-
 TEST_F(churn, moved_between_nodes)
 {
-	long moved = 0;
+	size_t moved = 0;
 	int i;
 
-	if (!has_two_nodes())
+	if (numa_nodes() < 2)
 		SKIP(return, "needs: two NUMA nodes");
 	start_load();
 	for (i = 0; i < 6; i++) {
-		moved += move_to(self->mem, self->pages, (i + 1) % 2);
+		moved += numa_move(self->mem, self->pages, (i + 1) % 2);
 		expect_progress();
 	}
 	/* Some are always in use by somebody just then */
@@ -229,7 +200,7 @@ TEST_F(churn, process_is_migrated_between_nodes)
 	const unsigned long node[] = { BIT(0), BIT(1) };
 	int i = 0;
 
-	if (!has_two_nodes())
+	if (numa_nodes() < 2)
 		SKIP(return, "needs: two NUMA nodes");
 	start_load();
 	/* All of the process, the guest's code and page tables included */
@@ -256,7 +227,7 @@ TEST_F_TIMEOUT(churn, balanced_between_nodes, 60)
 		SKIP(return, "needs: the root scheduler");
 	if (variant->backing == BACKING_HUGETLB)
 		SKIP(return, "needs: memory that is balanced");
-	if (!has_two_nodes() ||
+	if (numa_nodes() < 2 ||
 	    !set(&settings[0], "/proc/sys/kernel/numa_balancing", "1"))
 		SKIP(return, "needs: two NUMA nodes and CONFIG_NUMA_BALANCING");
 	set(&settings[1], SCHED "scan_delay_ms", "10");
@@ -265,7 +236,7 @@ TEST_F_TIMEOUT(churn, balanced_between_nodes, 60)
 	before = vmstat("numa_hint_faults");
 	start_load();
 	/* From where the CPUs are not */
-	move_to(self->mem, self->pages, 1);
+	numa_move(self->mem, self->pages, 1);
 	for (i = 0; i < 200 && vmstat("numa_hint_faults") < before + enough; i++)
 		usleep(20000);
 	reset(settings, ARRAY_SIZE(settings));
@@ -354,13 +325,12 @@ TEST_F(churn, reclaimed_from_its_cgroup)
 		SKIP(return, "needs: memory that can be reclaimed");
 	if (!swap_start(self->swap))
 		SKIP(return, "needs: swap");
-	if (!cgroup_start("max", "max", "max") ||
-	    access(GROUP "/memory.reclaim", W_OK))
+	if (!cgroup_start_reclaimable())
 		SKIP(return, "needs: cgroup2 with memory.reclaim");
 	ASSERT_TRUE(cgroup_join());
 	start_load();
 	/* It says EAGAIN if that is more than it gets */
-	churn_until(sync(); write_file(GROUP "/memory.reclaim", "512K"),
+	churn_until(sync(); cgroup_reclaim("512K"),
 		    variant->backing == BACKING_FILE ? "nr_written" :
 						       "pgsteal_anon");
 	finish_load();
@@ -493,14 +463,14 @@ TEST_F_TIMEOUT(churn, memory_is_taken_off_line, 60)
 	bool off;
 
 	require_pagemap();
-	if (!has_two_nodes() || !pages_of_a_block())
+	if (numa_nodes() < 2 || !pages_of_a_block())
 		SKIP(return, "needs: two NUMA nodes, and CONFIG_MEMORY_HOTREMOVE");
 	for (i = 0; i < self->pages; i++)
 		*quad(self->mem, i) = 1;
 	block = make_movable_block();
 	if (block < 0)
 		SKIP(return, "needs: a memory block that can be taken off line");
-	move_to(self->mem, self->pages, 1);
+	numa_move(self->mem, self->pages, 1);
 	start_load();
 	before = pages_in_block(self->mem, self->pages, block);
 	off = set_block_state(block, "offline");

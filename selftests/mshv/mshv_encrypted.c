@@ -62,28 +62,19 @@ FIXTURE_TEARDOWN(encrypted)
 	free(self->pfns);
 }
 
-static unsigned long pages_in_state(const u64 *pfns, u64 wanted)
-{
-	unsigned long i, n = 0;
-	u64 state;
-
-	for (i = 0; i < NR_PAGES; i++)
-		if (!oracle_page(pfns[i] << PAGE_SHIFT, &state, NULL))
-			n += state == wanted;
-	return n;
-}
-
 #define expect_exclusive() \
-	EXPECT_EQ(NR_PAGES, pages_in_state(self->pfns, ORACLE_PAGE_EXCLUSIVE))
+	EXPECT_EQ(NR_PAGES, pages_in_state(self->pfns, NR_PAGES, \
+					   ORACLE_PAGE_EXCLUSIVE))
 #define expect_shared() \
-	EXPECT_EQ(NR_PAGES, pages_in_state(self->pfns, ORACLE_PAGE_ROOT))
+	EXPECT_EQ(NR_PAGES, pages_in_state(self->pfns, NR_PAGES, \
+					   ORACLE_PAGE_ROOT))
 
 /* May the VMM look at the memory? Only if this asks the oracle first */
 static bool data_is_intact(const u8 *mem, const u64 *pfns)
 {
 	unsigned long i;
 
-	if (pages_in_state(pfns, ORACLE_PAGE_ROOT) != NR_PAGES)
+	if (pages_in_state(pfns, NR_PAGES, ORACLE_PAGE_ROOT) != NR_PAGES)
 		return false;
 	for (i = 0; i < NR_PAGES; i++)
 		if (mem[i * PAGE_SIZE] != (u8)i)
@@ -302,7 +293,7 @@ static void expect_kept(struct __test_metadata *_metadata,
 {
 	unsigned long exclusive;
 
-	exclusive = pages_in_state(self->pfns, ORACLE_PAGE_EXCLUSIVE);
+	exclusive = pages_in_state(self->pfns, NR_PAGES, ORACLE_PAGE_EXCLUSIVE);
 	EXPECT_LT(0, exclusive);
 	EXPECT_LE((long)exclusive, pin_balance() - self->pins);
 	mshv_free(self->mem, SIZE);
@@ -310,7 +301,7 @@ static void expect_kept(struct __test_metadata *_metadata,
 	EXPECT_LE((long)exclusive, pin_balance() - self->pins);
 	/* Close of the partition may get them back, or not, but all or none */
 	mshv_pt_close(&self->pt);
-	exclusive = pages_in_state(self->pfns, ORACLE_PAGE_EXCLUSIVE);
+	exclusive = pages_in_state(self->pfns, NR_PAGES, ORACLE_PAGE_EXCLUSIVE);
 	EXPECT_LE((long)exclusive, pin_balance() - self->pins);
 }
 

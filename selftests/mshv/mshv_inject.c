@@ -290,17 +290,6 @@ static int live(struct life *life)
 	return ret;
 }
 
-static unsigned long pages_in_state(const u64 *pfns, size_t nr, u64 wanted)
-{
-	unsigned long i, n = 0;
-	u64 state;
-
-	for (i = 0; i < nr; i++)
-		if (!oracle_page(pfns[i] << PAGE_SHIFT, &state, NULL))
-			n += state == wanted;
-	return n;
-}
-
 /* The same for memory that the VMM must not look at; pages it never gets back in @lost */
 static int live_encrypted(struct life *life, long *lost)
 {

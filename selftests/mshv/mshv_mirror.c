@@ -1035,12 +1035,24 @@ static void *touch(void *arg)
 	return NULL;
 }
 
-/* VP 1, on CPU 1, waits in its map hypercall for three seconds: a second chunk */
-static bool touch_slowly(struct toucher *slow, pthread_t *thread, u8 *mem)
+/*
+ * The caller is on CPU 0 from now on. VP 1, on CPU 1, waits in its map hypercall of a
+ * second chunk for three seconds.
+ */
+static bool touch_slowly(struct toucher *slow, pthread_t *thread,
+			 struct mshv_pt *pt, u8 *mem)
 {
+	unsigned int i;
 	int msec;
 
-	if (oracle_delay(HVCALL_MAP_GPA_PAGES, 3000000) ||
+	*slow = (struct toucher){
+		.vp = &pt->vp[1], .gpa = TEST_GPA + HUGE_SIZE, .cpu = 1,
+	};
+	/* The guest's own pages are there from now on */
+	for (i = 0; i < 2; i++)
+		if (guest_call(&pt->vp[i], guest_read, GUEST_ARGS(.rdi = DATA_GPA), NULL))
+			return false;
+	if (!run_on(0) || oracle_delay(HVCALL_MAP_GPA_PAGES, 3000000) ||
 	    pthread_create(thread, NULL, touch, slow))
 		return false;
 	for (msec = 0; !page_pfn(mem + HUGE_SIZE) && msec < 5000; msec++)
@@ -1060,20 +1072,12 @@ static bool touch_slowly(struct toucher *slow, pthread_t *thread, u8 *mem)
 
 TEST_F(memory, vps_of_different_chunks_fault_in_parallel)
 {
-	struct toucher slow = {
-		.vp = &self->pt.vp[1],
-		.gpa = TEST_GPA + HUGE_SIZE,
-		.cpu = 1,
-	};
+	struct toucher slow;
 	pthread_t thread;
 
 	require_two_vps_at_once();
 	map_all();
-	/* The guest's own pages are there from now on */
-	test_guest(self->vp, guest_read, .rdi = DATA_GPA);
-	test_guest(slow.vp, guest_read, .rdi = DATA_GPA);
-	ASSERT_TRUE(run_on(0));
-	ASSERT_TRUE(touch_slowly(&slow, &thread, self->mem));
+	ASSERT_TRUE(touch_slowly(&slow, &thread, &self->pt, self->mem));
 	/* The other need not wait for it */
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = VALUE);
 	EXPECT_FALSE(READ_ONCE(slow.ended));
@@ -1095,21 +1099,14 @@ static void *discard(void *mem)
  */
 TEST_F(memory, page_that_goes_while_its_fault_waits_is_not_mapped)
 {
-	struct toucher slow = {
-		.vp = &self->pt.vp[1],
-		.gpa = TEST_GPA + HUGE_SIZE,
-		.cpu = 1,
-	};
+	struct toucher slow;
 	pthread_t thread, discarder;
 	void *ret;
 
 	require_two_vps_at_once();
 	map_all();
-	test_guest(self->vp, guest_read, .rdi = DATA_GPA);
-	test_guest(slow.vp, guest_read, .rdi = DATA_GPA);
 	*quad(self->mem, 0) = VALUE;
-	ASSERT_TRUE(run_on(0));
-	ASSERT_TRUE(touch_slowly(&slow, &thread, self->mem));
+	ASSERT_TRUE(touch_slowly(&slow, &thread, &self->pt, self->mem));
 	ASSERT_EQ(0, pthread_create(&discarder, NULL, discard, self->mem));
 	usleep(300000);
 	test_guest_result(0, self->vp, guest_read, .rdi = TEST_GPA);

@@ -83,8 +83,7 @@ TEST_F_TIMEOUT(storm, reclaim_against_vps_loses_nothing, 60)
 
 	if (!swap_start(self->swap))
 		SKIP(return, "needs: swap");
-	if (!cgroup_start("max", "max", "max") ||
-	    access(GROUP "/memory.reclaim", W_OK))
+	if (!cgroup_start_reclaimable())
 		SKIP(return, "needs: cgroup2 with memory.reclaim");
 	create_region();
 	ASSERT_TRUE(cgroup_join());
@@ -94,7 +93,7 @@ TEST_F_TIMEOUT(storm, reclaim_against_vps_loses_nothing, 60)
 	/* A quarter of the memory at a time, without a pause */
 	while (now_ms() - start < 2000 || (now_ms() - start < 20000 &&
 					   vmstat("pswpout") - out < enough))
-		write_file(GROUP "/memory.reclaim", "2M");
+		cgroup_reclaim("2M");
 	EXPECT_LE(enough, vmstat("pswpout") - out);
 	EXPECT_TRUE(load_goes_on(&self->load, 20000));
 	EXPECT_EQ(0, load_stop(&self->load, self->mem));
@@ -108,8 +107,7 @@ TEST_F(storm, freed_lazily_is_what_it_was_or_zero)
 
 	if (variant->backing == BACKING_MEMFD)
 		SKIP(return, "needs: private memory");
-	if (!cgroup_start("max", "max", "max") ||
-	    access(GROUP "/memory.reclaim", W_OK))
+	if (!cgroup_start_reclaimable())
 		SKIP(return, "needs: cgroup2 with memory.reclaim");
 	ASSERT_TRUE(cgroup_join());
 	create_region();
@@ -123,7 +121,7 @@ TEST_F(storm, freed_lazily_is_what_it_was_or_zero)
 	for (i = 0; i < self->pages; i += 33)
 		test_guest(self->vp, guest_read, .rdi = GPA(i));
 	write_file("/proc/sys/vm/drop_caches", "1");
-	write_file(GROUP "/memory.reclaim", "8M");
+	cgroup_reclaim("8M");
 	for (i = 0; i < self->pages; i += 3) {
 		u64 guest = 0;
 

@@ -207,8 +207,7 @@ TEST_F(remap, locked_memory_stays)
 
 	if (!swap_start(self->swap))
 		SKIP(return, "needs: swap");
-	if (!cgroup_start("max", "max", "max") ||
-	    access(GROUP "/memory.reclaim", W_OK))
+	if (!cgroup_start_reclaimable())
 		SKIP(return, "needs: cgroup2 with memory.reclaim");
 	ASSERT_TRUE(cgroup_join());
 	ASSERT_EQ(0, madvise(self->mem, BYTES, variant->backing == BACKING_MEMFD ?
@@ -220,7 +219,7 @@ TEST_F(remap, locked_memory_stays)
 		test_guest(self->vp, guest_write, .rdi = GPA(i), .rsi = i + 1);
 	/* Which may still be in a batch of some CPU */
 	write_file("/proc/sys/vm/drop_caches", "1");
-	write_file(GROUP "/memory.reclaim", "8M");
+	cgroup_reclaim("8M");
 	EXPECT_EQ(-1, madvise(self->mem, BYTES, MADV_PAGEOUT));
 	for (i = 0; i < touched; i++)
 		EXPECT_NE(0, pagemap_entry(quad(self->mem, i)) & PM_PRESENT);

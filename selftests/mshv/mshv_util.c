@@ -1112,6 +1112,17 @@ long accessible_pages(struct mshv_pt *pt, u64 gfn, size_t pages)
 	return count;
 }
 
+size_t pages_in_state(const u64 *pfns, size_t nr, u64 wanted)
+{
+	size_t i, n = 0;
+	u64 state;
+
+	for (i = 0; i < nr; i++)
+		if (!oracle_page(pfns[i] << PAGE_SHIFT, &state, NULL))
+			n += state == wanted;
+	return n;
+}
+
 struct oracle_counter map_counter(void)
 {
 	struct oracle_counter counter = {};
@@ -1408,6 +1419,9 @@ void disk_stop(void)
  * Memory cgroup
  */
 
+#define CGROUP		"/tmp/mshv-cgroup"
+#define GROUP		CGROUP "/mshv-test"
+
 bool cgroup_start(const char *high, const char *max, const char *swap)
 {
 	cgroup_stop();
@@ -1424,6 +1438,17 @@ bool cgroup_start(const char *high, const char *max, const char *swap)
 bool cgroup_join(void)
 {
 	return write_file(GROUP "/cgroup.procs", "0");
+}
+
+bool cgroup_start_reclaimable(void)
+{
+	return cgroup_start("max", "max", "max") &&
+	       !access(GROUP "/memory.reclaim", W_OK);
+}
+
+void cgroup_reclaim(const char *size)
+{
+	write_file(GROUP "/memory.reclaim", size);
 }
 
 long cgroup_killed(void)

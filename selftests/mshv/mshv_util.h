@@ -240,6 +240,8 @@ int mshv_alloc_file(void **addr, size_t size);
 void mshv_free(void *addr, size_t size);
 /* Ask for huge pages of the system's pool, false if it has not that many */
 bool hugetlb_reserve(unsigned int pages);
+/* How many of the pages the oracle has in this state, ORACLE_PAGE_* */
+size_t pages_in_state(const u64 *pfns, size_t nr, u64 wanted);
 /* The entry of /proc/self/pagemap, and of /proc/kpageflags; 0 if there is none */
 u64 pagemap_entry(const void *addr);
 u64 page_flags(const void *addr);
@@ -302,8 +304,6 @@ const char *disk_start(void);
 const char *disk_start_dax(void);
 void disk_stop(void);
 
-#define CGROUP		"/tmp/mshv-cgroup"
-#define GROUP		CGROUP "/mshv-test"
 /*
  * A memory cgroup of our own, with limits; cgroup_join() moves the caller into it.
  * memory.high makes tasks wait for reclaim. memory.max kills, and in a young group
@@ -312,6 +312,9 @@ void disk_stop(void);
  */
 bool cgroup_start(const char *high, const char *max, const char *swap);
 bool cgroup_join(void);
+/* One without limits, from which memory can be taken as cgroup_reclaim() asks for */
+bool cgroup_start_reclaimable(void);
+void cgroup_reclaim(const char *size);
 /* How many of its processes were killed for its limits */
 long cgroup_killed(void);
 /* Moves the caller out of it and removes it; the others in it have ended */
