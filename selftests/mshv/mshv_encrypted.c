@@ -362,6 +362,36 @@ TEST_F(encrypted, failed_unmap_shares_nothing)
 	expect_kept(_metadata, self);
 }
 
+/*
+ * The VMM's page tables do not say that the guest writes: nothing does before the
+ * pages are unpinned. Memory given up with MADV_FREE is lost if it is clean then.
+ */
+TEST_F(encrypted, what_the_guest_wrote_is_dirty)
+{
+	struct mshv_pt *pt = &self->pt;
+	const size_t pages = 32, size = pages * PAGE_SIZE;
+	u8 *mem = mshv_alloc(BACKING_ANON, size);
+	size_t i;
+
+	ASSERT_NE(NULL, mem);
+	memset(mem, 1, size);
+	ASSERT_EQ(0, mshv_pt_load_guest(pt));
+	ASSERT_EQ(0, mshv_pt_add_vp(pt, 0));
+	test_map(pt, TEST_GFN, mem, size, MEM_RWX);
+	/* Batches of the CPUs drained: it passes over what is not on a list */
+	write_file("/proc/sys/vm/drop_caches", "1");
+	ASSERT_EQ(0, madvise(mem, size, MADV_FREE));
+	for (i = 0; i < pages; i++)
+		test_guest(&pt->vp[0], guest_write,
+			   .rdi = TEST_GPA + i * PAGE_SIZE, .rsi = i + 2);
+	test_unmap(pt, TEST_GFN, mem, size);
+	write_file("/proc/sys/vm/drop_caches", "1");
+	EXPECT_EQ(0, madvise(mem, size, MADV_PAGEOUT));
+	for (i = 0; i < pages; i++)
+		EXPECT_EQ(i + 2, *quad(mem, i));
+	mshv_free(mem, size);
+}
+
 /* Whoever runs its VPs: the hypervisor does not stop them by itself */
 TEST_F(encrypted, running_vp_is_told_that_the_partition_is_dead)
 {
