@@ -30,8 +30,8 @@ help:
 #h	  TEST_ONLY=0   without the test-only kernel patches
 #h	  SEED=1        of mshv_mm_fuzz, the fuzzer of guest memory
 #h	  DURATION=2    seconds that it takes; TIMEOUT grows by as much
-#h	  GDB=PORT      stop before the first instruction and wait for gdb
 #h	  SCRIPT=FILE   or text: operations for it to repeat, as it printed them
+#h	  GDB=PORT      stop before the first instruction and wait for gdb
 kselftest:
 	@scripts/kselftest
 
@@ -99,6 +99,6 @@ boottime:
 #h make clean
 #h	Remove the builds (or O=), keep downloads and kernel trees.
 clean:
-	rm -rf $(or $(O),$(or $(CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mshv-nested-root)/build)
+	rm -rf '$(or $(O),$(or $(CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mshv-nested-root)/build)'
 
 .PHONY: help kselftest check checkpatches mutants bench boottime clean rehearse-send package check-fresh

@@ -9,6 +9,8 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=$(realpath -m "$CACHE")
 JOBS=$(nproc)
 export LC_ALL=C.UTF-8
+# A function in $() that fails ends there, as it does elsewhere
+shopt -s inherit_errexit
 
 # Commits that scripts make have a fixed committer, so their ids depend on
 # nothing but their content; the user's git configuration does not matter.
@@ -48,7 +50,7 @@ usage() { # [STATUS]
 take_lock() {
 	[ "${MSHV_LOCK:-}" = "$CACHE" ] && return
 	mkdir -p "$CACHE" 2>/dev/null || die "cannot create $CACHE; set CACHE= to a directory that can be written"
-	exec 9>"$CACHE/lock" || die "cannot write to $CACHE; set CACHE= to another directory"
+	{ exec 9>"$CACHE/lock"; } 2>/dev/null || die "cannot write to $CACHE; set CACHE= to another directory"
 	flock -n 9 || die "another run uses $CACHE; wait for it to end or set CACHE= to another directory"
 	export MSHV_LOCK=$CACHE
 	rm -rf "$CACHE"/tmp.*
@@ -95,6 +97,12 @@ series() {
 	else
 		find "$PATCHES" -name '[0-9]*.patch' ! -name '0000-*' -printf '%f\n' 2>/dev/null | sort
 	fi
+}
+
+# patch_count NUMBER: what -n is given
+patch_count() {
+	[[ $1 =~ ^[0-9]{1,4}$ ]] || die "-n $1 is no number of patches; the series has $(series | wc -l)"
+	echo "$1"
 }
 
 # Files of the first COUNT, or of all
