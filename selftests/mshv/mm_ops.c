@@ -946,19 +946,14 @@ const char *fuzz_create(struct fuzz *f, enum mshv_backing backing,
 	const size_t size = PAGES * PAGE_SIZE;
 	pthread_rwlockattr_t attr;
 	struct uffdio_range all;
-	char path[64];
 	unsigned int i;
 	u8 *area;
+	int ret;
 
 	memset(f, 0, sizeof(*f));
 	f->backing = backing;
 	f->vps = vps;
-	for (f->nodes = 1; ; f->nodes++) {
-		snprintf(path, sizeof(path), "/sys/devices/system/node/node%u",
-			 f->nodes);
-		if (access(path, F_OK))
-			break;
-	}
+	f->nodes = numa_nodes();
 	f->memfd = -1;
 	f->uffd = -1;
 	mshv_pt_init(&f->pt);
@@ -991,15 +986,18 @@ const char *fuzz_create(struct fuzz *f, enum mshv_backing backing,
 	if (f->away + size > area + size + HUGE_SIZE)
 		f->away -= HUGE_SIZE;
 
-	if (mshv_pt_setup(&f->pt, MAX_VPS) ||
-	    mshv_map(&f->pt, TABLE_GFN, f->table, (sizeof(*f->table) +
-		     PAGE_SIZE - 1) & ~(PAGE_SIZE - 1), MEM_RW))
-		return "needs: a partition";
-	for (i = 0; i < REGIONS; i++)
-		if (mshv_map(&f->pt, TEST_GFN + region_first(i),
-			     addr(f, region_first(i)),
-			     region_pages(i) * PAGE_SIZE, MEM_RWX))
-			return "needs: regions";
+	ret = mshv_pt_setup(&f->pt, MAX_VPS);
+	if (!ret)
+		ret = mshv_map(&f->pt, TABLE_GFN, f->table, (sizeof(*f->table) +
+			       PAGE_SIZE - 1) & ~(PAGE_SIZE - 1), MEM_RW);
+	for (i = 0; i < REGIONS && !ret; i++)
+		ret = mshv_map(&f->pt, TEST_GFN + region_first(i),
+			       addr(f, region_first(i)),
+			       region_pages(i) * PAGE_SIZE, MEM_RWX);
+	if (ret) {
+		fuzz_fail(f, "no partition with regions: %d", ret);
+		return "needs: a partition with regions";
+	}
 
 	f->uffd = uffd_open(f->mem, PAGES, uffd_modes, features);
 	all = (struct uffdio_range){ (uintptr_t)f->mem, size };

@@ -19,13 +19,6 @@
 #include "../kselftest_harness.h"
 #include "mshv_util.h"
 
-#ifndef MADV_COLD
-#define MADV_COLD		20
-#endif
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT		21
-#endif
-
 #define THP			"/sys/kernel/mm/transparent_hugepage/"
 #define KHUGEPAGED		THP "khugepaged/"
 #define SCHED			"/sys/kernel/debug/sched/numa_balancing/"
@@ -82,6 +75,7 @@ FIXTURE_TEARDOWN(churn)
 	load_stop(&self->load, NULL);
 	mshv_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
+	settings_restore();
 	swap_stop(self->swap);
 	cgroup_stop();
 	disk_stop();
@@ -105,8 +99,6 @@ FIXTURE_TEARDOWN(churn)
 				  self->pages, SLAT_RWX)); \
 } while (0)
 
-#define vmstat(_name)	read_field("/proc/vmstat", _name)
-
 /* Do it until that was seen in a counter, and at least three times */
 #define churn_until(_what, _counter) do { \
 	const long _before = vmstat(_counter); \
@@ -120,39 +112,9 @@ FIXTURE_TEARDOWN(churn)
 	expect_progress(); \
 } while (0)
 
-/* A setting that is put back; of a list, the one in brackets */
-struct setting {
-	const char *path;
-	char was[64];
-};
-
-static bool set(struct setting *setting, const char *path, const char *value)
-{
-	char *bracket;
-
-	setting->path = NULL;
-	if (!read_file(path, setting->was, sizeof(setting->was)))
-		return false;
-	bracket = strchr(setting->was, '[');
-	if (bracket) {
-		memmove(setting->was, bracket + 1, strlen(bracket));
-		*strchrnul(setting->was, ']') = 0;
-	}
-	if (!write_file(path, value))
-		return false;
-	setting->path = path;
-	return true;
-}
-
-static void reset(struct setting *settings, unsigned int nr)
-{
-	while (nr--)
-		if (settings[nr].path)
-			write_file(settings[nr].path, settings[nr].was);
-}
-
 TEST_F(churn, compacted)
 {
+	long before;
 	u8 *holes;
 	size_t i;
 
@@ -168,11 +130,15 @@ TEST_F(churn, compacted)
 	start_load();
 	for (i = 0; i < self->pages; i += 2)
 		madvise(quad(holes, i), PAGE_SIZE, MADV_DONTNEED);
-	/* That huge pages are of no use to compaction does not matter */
+	before = vmstat("pgmigrate_success");
 	for (i = 0; i < 5; i++) {
 		ASSERT_TRUE(write_file("/proc/sys/vm/compact_memory", "1"));
 		usleep(20000);
 	}
+	/* Huge pages are of no use to it */
+	if (variant->backing != BACKING_THP &&
+	    variant->backing != BACKING_HUGETLB)
+		EXPECT_LT(before, vmstat("pgmigrate_success"));
 	expect_progress();
 	finish_load();
 	mshv_free(holes, BYTES);
@@ -215,7 +181,6 @@ TEST_F_TIMEOUT(churn, balanced_between_nodes, 60)
 {
 	/* A huge page is one fault */
 	const long enough = variant->backing == BACKING_THP ? 2 : 50;
-	struct setting settings[4];
 	u64 scheduler = ORACLE_SCHEDULER_ROOT;
 	long before;
 	int i;
@@ -228,18 +193,18 @@ TEST_F_TIMEOUT(churn, balanced_between_nodes, 60)
 	if (variant->backing == BACKING_HUGETLB)
 		SKIP(return, "needs: memory that is balanced");
 	if (numa_nodes() < 2 ||
-	    !set(&settings[0], "/proc/sys/kernel/numa_balancing", "1"))
+	    !setting_set("/proc/sys/kernel/numa_balancing", "1"))
 		SKIP(return, "needs: two NUMA nodes and CONFIG_NUMA_BALANCING");
-	set(&settings[1], SCHED "scan_delay_ms", "10");
-	set(&settings[2], SCHED "scan_period_min_ms", "10");
-	set(&settings[3], SCHED "scan_period_max_ms", "100");
+	setting_set(SCHED "scan_delay_ms", "10");
+	setting_set(SCHED "scan_period_min_ms", "10");
+	setting_set(SCHED "scan_period_max_ms", "100");
 	before = vmstat("numa_hint_faults");
 	start_load();
 	/* From where the CPUs are not */
 	numa_move(self->mem, self->pages, 1);
 	for (i = 0; i < 200 && vmstat("numa_hint_faults") < before + enough; i++)
 		usleep(20000);
-	reset(settings, ARRAY_SIZE(settings));
+	settings_restore();
 	EXPECT_LE(before + enough, vmstat("numa_hint_faults"));
 	expect_progress();
 	finish_load();
@@ -300,6 +265,26 @@ TEST_F(churn, paged_out)
 	churn_until(msync(part(nr), PART, MS_SYNC);
 		    madvise(part(nr++), PART, MADV_PAGEOUT), counter);
 	finish_load();
+}
+
+TEST_F(churn, paged_out_to_zswap)
+{
+	const long before = vmstat("zswpin");
+	unsigned int nr = 0;
+
+	if (variant->backing == BACKING_HUGETLB ||
+	    variant->backing == BACKING_FILE)
+		SKIP(return, "needs: memory that can be swapped");
+	/* Before there is zram: pools of both may not be made in the other order */
+	if (!setting_set("/sys/module/zswap/parameters/enabled", "Y"))
+		SKIP(return, "needs: CONFIG_ZSWAP");
+	if (!swap_start(self->swap))
+		SKIP(return, "needs: swap");
+	start_load();
+	churn_until(madvise(part(nr++), PART, MADV_PAGEOUT), "zswpout");
+	finish_load();
+	settings_restore();
+	EXPECT_LT(before, vmstat("zswpin"));
 }
 
 TEST_F(churn, made_cold)
@@ -479,10 +464,10 @@ TEST_F_TIMEOUT(churn, memory_is_taken_off_line, 60)
 	expect_progress();
 	finish_load();
 	/* Pages of the hugetlb pool come from where the pool has some */
-	if (!before && variant->backing == BACKING_HUGETLB)
-		SKIP(return, "needs: huge pages in the memory block");
-	EXPECT_LT(0, before);
-	EXPECT_TRUE(off);
+	if (variant->backing != BACKING_HUGETLB)
+		EXPECT_LT(0, before);
+	if (before)
+		EXPECT_TRUE(off);
 	EXPECT_EQ(0, after);
 }
 
@@ -543,7 +528,6 @@ static unsigned int large_chunks(struct mshv_pt *pt, size_t pages)
 
 TEST_F_TIMEOUT(huge, khugepaged_collapses_memory_in_use, 60)
 {
-	struct setting settings[4];
 	long before;
 	int i;
 
@@ -551,11 +535,11 @@ TEST_F_TIMEOUT(huge, khugepaged_collapses_memory_in_use, 60)
 	start_load();
 	if (oracle_present())
 		EXPECT_EQ(0, large_chunks(&self->pt, self->pages));
-	if (!set(&settings[0], KHUGEPAGED "scan_sleep_millisecs", "10"))
+	if (!setting_set(KHUGEPAGED "scan_sleep_millisecs", "10"))
 		SKIP(return, "needs: khugepaged");
-	set(&settings[1], KHUGEPAGED "alloc_sleep_millisecs", "10");
-	set(&settings[2], KHUGEPAGED "pages_to_scan", "4096");
-	set(&settings[3], KHUGEPAGED "defrag", "1");
+	setting_set(KHUGEPAGED "alloc_sleep_millisecs", "10");
+	setting_set(KHUGEPAGED "pages_to_scan", "4096");
+	setting_set(KHUGEPAGED "defrag", "1");
 	before = vmstat("thp_collapse_alloc");
 	if (oracle_present())
 		oracle_reset();
@@ -566,7 +550,7 @@ TEST_F_TIMEOUT(huge, khugepaged_collapses_memory_in_use, 60)
 		READ_ONCE(*quad(self->mem, HUGE_PAGES + 3));
 		usleep(10000);
 	}
-	reset(settings, ARRAY_SIZE(settings));
+	settings_restore();
 	EXPECT_LT(before, vmstat("thp_collapse_alloc"));
 	expect_progress();
 	/* Unless the hypervisor refuses large entries where small ones were */
@@ -578,23 +562,26 @@ TEST_F_TIMEOUT(huge, khugepaged_collapses_memory_in_use, 60)
 /* Folios of 64 KiB, more than a page and less than a large entry, of shared memory */
 TEST_F(huge, shared_folios_of_64_kib)
 {
-	struct setting setting;
 	size_t i;
 
 	mshv_free(self->mem, BYTES);
 	self->mem = NULL;
-	if (!set(&setting, THP "hugepages-64kB/shmem_enabled", "always"))
+	if (!setting_set(THP "hugepages-64kB/shmem_enabled", "always"))
 		SKIP(return, "needs: shared memory in folios of 64 KiB");
-	self->mem = mshv_alloc(BACKING_MEMFD, BYTES);
-	ASSERT_NE(NULL, self->mem);
+	/* Of files, memfd included, the file system decides */
+	self->mem = mmap(NULL, BYTES, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->mem);
 	test_map(&self->pt, TEST_GFN, self->mem, BYTES, MEM_RWX);
 	start_load();
+	expect_progress();
+	EXPECT_LT(self->pages / 16 / 2, folios_of_64_kib(self->mem, self->pages));
 	/* The second half of each goes; its VP is told to write it again */
 	for (i = 8; i < self->pages; i += 16)
 		madvise(quad(self->mem, i), 8 * PAGE_SIZE, MADV_DONTNEED);
 	expect_progress();
 	finish_load();
-	reset(&setting, 1);
+	settings_restore();
 
 	/* For good, with a hole punched in each folio */
 	for (i = 8; i < self->pages; i += 16)

@@ -373,7 +373,6 @@ FIXTURE(sweep)
 	unsigned int steps, errors, deaths, kept;
 	/* Every call fails where a life is short, not so many with KASAN and the like */
 	unsigned int stride;
-	char expedited[8];
 };
 
 FIXTURE_VARIANT(sweep)
@@ -383,7 +382,7 @@ FIXTURE_VARIANT(sweep)
 	u16 reps[3];
 	unsigned int leaves;
 	/* Fails, too, the first time or always, so that @code is called */
-	u16 with;
+	u16 with, with_reps;
 	bool with_forever;
 	enum phase phase;
 	bool encrypted;
@@ -491,7 +490,7 @@ FIXTURE_VARIANT_ADD(sweep, delete_vp_that_is_not_ready) {
 
 FIXTURE_VARIANT_ADD(sweep, unmap_of_failed_maps) {
 	.code = HVCALL_UNMAP_GPA_PAGES, .with = HVCALL_MAP_GPA_PAGES,
-	.with_forever = true, .leaves = DIES | GIVES_UP,
+	.with_forever = true, .with_reps = 5, .leaves = DIES | GIVES_UP,
 };
 
 FIXTURE_VARIANT_ADD(sweep, unmap_instead_of_no_access) {
@@ -550,15 +549,14 @@ FIXTURE_SETUP(sweep)
 
 	require_mshv();
 	mshv_pt_init(&life->pt);
-	/* The end of a partition waits for RCU, of which there are many here */
-	if (read_file(RCU_EXPEDITED, self->expedited, sizeof(self->expedited)))
-		write_file(RCU_EXPEDITED, "1");
 	require_oracle();
 	require_pagemap();
 	require_pin_counters();
 	require_feature(FEATURE_MOVABLE);
 	if (variant->encrypted)
 		require_feature(FEATURE_ENCRYPTED);
+	/* The end of a partition waits for RCU, of which there are many here */
+	setting_set(RCU_EXPEDITED, "1");
 	life->small = mshv_alloc(BACKING_ANON, SMALL_SIZE);
 	life->large = mshv_alloc(BACKING_THP, HUGE_SIZE);
 	life->mmio = mshv_alloc_mmio(&spa);
@@ -581,7 +579,7 @@ FIXTURE_TEARDOWN(sweep)
 
 	oracle_inject_cancel(variant->code);
 	oracle_inject_cancel(variant->with);
-	write_file(RCU_EXPEDITED, self->expedited);
+	settings_restore();
 	mshv_pt_close(&self->life.pt);
 	mshv_free(self->life.small, SMALL_SIZE);
 	mshv_free(self->life.large, HUGE_SIZE);
@@ -678,6 +676,7 @@ static bool step(struct __test_metadata *_metadata, FIXTURE_DATA(sweep) *self,
 	life->failures[1] = (struct failure){
 		.code = variant->with, .status = HV_STATUS_OPERATION_DENIED,
 		.nth = 1,
+		.reps = variant->with_reps,
 		.flags = variant->with_forever ? ORACLE_INJECT_FOREVER : 0,
 	};
 	before = take_stock();

@@ -782,6 +782,7 @@ TEST_F(intercept, translate_finds_tables_that_are_not_there)
 {
 	u64 *pml4 = guest_page(&self->pt, GUEST_PAGE_PML4);
 
+	require_feature(FEATURE_POPULATED);
 	pml4[5] = TEST_GPA | 0x27;
 	expect_translation(_metadata, self->vp, 5ULL << 39,
 			   HV_TRANSLATE_GVA_VALIDATE_READ,

@@ -170,6 +170,7 @@ static void print_op(const struct op *op)
 static bool replay(struct fuzz *f, enum mshv_backing backing,
 		   const struct op *ops, u32 n)
 {
+	const char *why;
 	int status;
 	pid_t pid;
 	u32 i;
@@ -179,8 +180,11 @@ static bool replay(struct fuzz *f, enum mshv_backing backing,
 	if (!pid) {
 		signal(SIGALRM, SIG_DFL);
 		alarm(60);
-		if (fuzz_create(f, backing, MAX_VPS))
+		why = fuzz_create(f, backing, MAX_VPS);
+		if (why) {
+			fuzz_fail(f, "%s", why);
 			_exit(2);
+		}
 		f->alone = true;
 		for (i = 0; i < n && !f->failed; i++)
 			fuzz_run(f, &ops[i]);
@@ -470,8 +474,11 @@ FIXTURE_TEARDOWN(fuzz)
 	\
 	_why = fuzz_create(fuzz, variant->backing, 1 + (opt.seed + variant->backing) % \
 		     MAX_VPS); \
+	EXPECT_FALSE(fuzz->failed) { \
+		TH_LOG("%s", fuzz->why); \
+	} \
 	if (_why) \
-		SKIP(return, "%s", _why); \
+		skip_rest("%s", _why); \
 	oracle_reset(); \
 	fuzz->alone = run_##_how == run_one_at_a_time; \
 	run_##_how(fuzz, now_ms() + opt.seconds * 1000ULL / TESTS); \
@@ -551,7 +558,8 @@ TEST_F_TIMEOUT(script, passes, FOREVER)
 	ASSERT_LE(0, n) {
 		TH_LOG("SCRIPT: \"%s\" is not understood", word);
 	}
-	EXPECT_FALSE(replay(fuzz, backing, self->ops, n)) {
+	/* If it ends at all, and before that begins */
+	EXPECT_FALSE(replay(fuzz, backing, self->ops, n) || fuzz->failed) {
 		TH_LOG("%s", fuzz->why);
 	}
 	summary(fuzz, "script");

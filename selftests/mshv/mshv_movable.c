@@ -267,6 +267,30 @@ TEST_F(movable, populated_pages_cost_no_intercept)
 	CHECK(SLAT_RWX);
 }
 
+TEST_F(movable, populated_pages_are_mapped_though_memory_is_needed)
+{
+	u64 calls;
+	size_t i;
+
+	require_oracle();
+	require_feature(FEATURE_POPULATED);
+	/* What a region takes that has no pages */
+	ASSERT_EQ(0, oracle_reset());
+	create_region(MEM_RWX);
+	calls = map_counter().calls;
+	test_unmap(&self->pt, TEST_GFN, self->mem, BYTES);
+	for (i = 0; i < self->pages; i++)
+		*quad(self->mem, i) = VALUE;
+	/* The first of those that map */
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, calls + 1,
+				   HV_STATUS_INSUFFICIENT_MEMORY, 0, 0));
+	create_region(MEM_RWX);
+	EXPECT_EQ(1, oracle_injected(HVCALL_MAP_GPA_PAGES));
+	EXPECT_EQ(self->pages,
+		  accessible_pages(&self->pt, TEST_GFN, self->pages));
+	CHECK(SLAT_RWX);
+}
+
 TEST_F(movable, touching_far_apart_takes_only_what_is_touched)
 {
 	const size_t chunks = 32;
@@ -812,7 +836,7 @@ TEST_F(movable, collapse_under_a_running_vp)
 				32));
 	CHECK(SLAT_RWX);
 	if (ret)
-		SKIP(return, "needs: MADV_COLLAPSE that succeeds");
+		skip_rest("needs: MADV_COLLAPSE that succeeds");
 	/* Unless the hypervisor refuses large entries where small ones were */
 	if (oracle_present()) {
 		EXPECT_EQ(!map_counter().failures,
@@ -824,6 +848,7 @@ TEST_F(movable, compaction_under_running_vps)
 {
 	struct guest_thread thread;
 	size_t i;
+	long before;
 	int round;
 
 	if (access("/proc/sys/vm/compact_memory", W_OK))
@@ -838,6 +863,7 @@ TEST_F(movable, compaction_under_running_vps)
 		ASSERT_EQ(0, madvise(quad(self->mem, i), PAGE_SIZE,
 				     MADV_DONTNEED));
 	}
+	before = vmstat("pgmigrate_success");
 	for (round = 0; round < 5; round++) {
 		ASSERT_TRUE(write_file("/proc/sys/vm/compact_memory", "1"));
 		for (i = 1025; i < self->pages; i += 514)
@@ -845,6 +871,7 @@ TEST_F(movable, compaction_under_running_vps)
 					  .rdi = GPA(i));
 		EXPECT_TRUE(is_counting(self->mem, 30));
 	}
+	EXPECT_LT(before, vmstat("pgmigrate_success"));
 	EXPECT_EQ(HVMSG_X64_HALT, stop_counting(self, &thread));
 	for (i = 1025; i < self->pages; i += 2) {
 		ASSERT_EQ(i + 1, *quad(self->mem, i));

@@ -17,6 +17,7 @@
 #include "mshv_util.h"
 
 #define DEBUGFS		"/sys/kernel/debug/"
+#define THP		"/sys/kernel/mm/transparent_hugepage/"
 
 FIXTURE(pressure)
 {
@@ -43,6 +44,7 @@ FIXTURE_TEARDOWN(pressure)
 {
 	mshv_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
+	settings_restore();
 	swap_stop(self->swap);
 	cgroup_stop();
 	EXPECT_EQ(self->pins, pin_balance());
@@ -171,15 +173,15 @@ TEST_F_TIMEOUT(pressure, numa_balancing_under_a_running_vp, 120)
 	/* Otherwise it seems to use hardly any CPU, and is left alone */
 	if (scheduler != ORACLE_SCHEDULER_ROOT)
 		SKIP(return, "needs: the root scheduler");
-	if (numa_nodes() < 2 || !write_file("/proc/sys/kernel/numa_balancing", "1"))
+	if (numa_nodes() < 2 || !setting_set("/proc/sys/kernel/numa_balancing", "1"))
 		SKIP(return, "needs: two NUMA nodes and CONFIG_NUMA_BALANCING");
-	write_file(DEBUGFS "sched/numa_balancing/scan_delay_ms", "10");
-	write_file(DEBUGFS "sched/numa_balancing/scan_period_min_ms", "10");
-	write_file(DEBUGFS "sched/numa_balancing/scan_period_max_ms", "100");
+	setting_set(DEBUGFS "sched/numa_balancing/scan_delay_ms", "10");
+	setting_set(DEBUGFS "sched/numa_balancing/scan_period_min_ms", "10");
+	setting_set(DEBUGFS "sched/numa_balancing/scan_period_max_ms", "100");
 	create_region();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
-	updates = read_field("/proc/vmstat", "numa_pte_updates");
+	updates = vmstat("numa_pte_updates");
 	ASSERT_EQ(0, guest_thread_start(&thread, &self->pt.vp[1], guest_count,
 					GUEST_ARGS(.rdi = TEST_GPA + 8,
 						   .rsi = MAILBOX_GPA(0))));
@@ -188,10 +190,10 @@ TEST_F_TIMEOUT(pressure, numa_balancing_under_a_running_vp, 120)
 		ASSERT_TRUE(wait_for_change(&quad(self->mem, 0)[1], seen, 10000));
 		usleep(20000);
 	}
-	updates = read_field("/proc/vmstat", "numa_pte_updates") - updates;
+	updates = vmstat("numa_pte_updates") - updates;
 	WRITE_ONCE(*mailbox_ptr(&self->pt, 0), 1);
 	EXPECT_EQ(HVMSG_X64_HALT, guest_thread_join(&thread));
-	write_file("/proc/sys/kernel/numa_balancing", "0");
+	settings_restore();
 	/* All of it at least once, or nothing was tried */
 	EXPECT_LT(self->pages, updates);
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
@@ -202,12 +204,10 @@ TEST_F_TIMEOUT(pressure, numa_balancing_under_a_running_vp, 120)
 /* Folios of 64 KiB: more than a page, less than a large entry */
 TEST_F(pressure, folios_of_64_kib)
 {
-	static const char name[] =
-		"/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled";
-	char was[64], *bracket;
 	size_t i;
 
-	if (!read_file(name, was, sizeof(was)) || !write_file(name, "always"))
+	if (!setting_set(THP "hugepages-2048kB/enabled", "never") ||
+	    !setting_set(THP "hugepages-64kB/enabled", "always"))
 		SKIP(return, "needs: transparent huge pages of 64 KiB");
 	ASSERT_EQ(0, munmap(self->mem, BYTES));
 	self->mem = mmap(self->mem, BYTES, PROT_READ | PROT_WRITE,
@@ -215,9 +215,10 @@ TEST_F(pressure, folios_of_64_kib)
 	create_region();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
-	bracket = strchr(was, '[');
-	if (bracket)
-		write_file(name, strtok(bracket + 1, "]"));
+	settings_restore();
+	if (pagemap_usable())
+		EXPECT_LT(self->pages / 16 / 2,
+			  folios_of_64_kib(self->mem, self->pages));
 	for (i = 0; i < self->pages; i++)
 		ASSERT_EQ(i + 1, *quad(self->mem, i));
 	CHECK();
@@ -266,12 +267,12 @@ TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
 		snprintf(path, sizeof(path), DEBUGFS "%s/ignore-gfp-wait", kinds[i]);
-		if (!write_file(path, "N"))
+		if (!setting_set(path, "N"))
 			SKIP(return, "needs: CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC");
 		snprintf(path, sizeof(path), DEBUGFS "%s/verbose", kinds[i]);
-		write_file(path, "0");
+		setting_set(path, "0");
 	}
-	write_file(DEBUGFS "fail_page_alloc/min-order", "0");
+	setting_set(DEBUGFS "fail_page_alloc/min-order", "0");
 	if (!fail_nth(0))
 		SKIP(return, "needs: CONFIG_FAULT_INJECTION");
 	/* What is to be there only once is, and this process needs no memory */

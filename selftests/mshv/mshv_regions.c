@@ -448,6 +448,8 @@ FIXTURE_VARIANT(ranges)
 	int error;
 	/* refused only by a kernel that knows what a GFN can be */
 	bool impossible;
+	/* refused by the hypervisor of the nested root VM, which has 48 bits */
+	bool beyond;
 };
 
 FIXTURE_VARIANT_ADD(ranges, equal) {
@@ -530,6 +532,14 @@ FIXTURE_VARIANT_ADD(ranges, above_52_bits) {
 	.impossible = true,
 };
 
+FIXTURE_VARIANT_ADD(ranges, past_those_of_the_partition) {
+	.gfn = (1ULL << 36) - 4, .pages = 8, .error = EINVAL, .beyond = true,
+};
+
+FIXTURE_VARIANT_ADD(ranges, above_those_of_the_partition) {
+	.gfn = 1ULL << 38, .pages = 8, .error = EINVAL, .beyond = true,
+};
+
 FIXTURE_SETUP(ranges)
 {
 	require_mshv();
@@ -559,6 +569,9 @@ TEST_F(ranges, second_region)
 
 	if (variant->impossible)
 		require_feature(FEATURE_GFN_LIMITS);
+	/* Before that, a failed hypercall does not say how far it came */
+	if (variant->beyond)
+		require_feature(FEATURE_UNMAP_BATCH);
 
 	before = pin_balance();
 	EXPECT_EQ(-variant->error, mshv_map(&self->pt, variant->gfn, self->mem,

@@ -773,17 +773,112 @@ long read_field(const char *path, const char *name)
 	return value;
 }
 
+/*
+ * Settings. Every test is a process of its own, which may be killed: what they were
+ * is kept where the one that started it finds it.
+ */
+
+#define SETTINGS	16
+
+static struct setting {
+	bool used, whole_program;
+	char path[96], was[64];
+} *settings;
+
+static pid_t settings_of;
+
+static bool setting_change(const char *path, const char *value,
+			   bool whole_program)
+{
+	struct setting *setting = NULL;
+	char was[sizeof(setting->was)], *text = was, *bracket;
+	unsigned int i;
+
+	if (settings == MAP_FAILED || !read_file(path, was, sizeof(was)))
+		return false;
+	bracket = strchr(was, '[');
+	if (bracket) {
+		text = bracket + 1;
+		text[strcspn(text, "]")] = 0;
+	}
+	for (i = 0; i < SETTINGS; i++) {
+		if (!settings[i].used) {
+			setting = &settings[i];
+			break;
+		}
+		/* What it was first is what counts */
+		if (settings[i].whole_program == whole_program &&
+		    !strcmp(settings[i].path, path))
+			return write_file(path, value);
+	}
+	if (!setting || strlen(path) >= sizeof(setting->path) ||
+	    !write_file(path, value))
+		return false;
+	memcpy(setting->path, path, strlen(path) + 1);
+	memcpy(setting->was, text, strlen(text) + 1);
+	setting->whole_program = whole_program;
+	WRITE_ONCE(setting->used, true);
+	return true;
+}
+
+static void settings_put_back(bool whole_program)
+{
+	unsigned int i = settings == MAP_FAILED ? 0 : SETTINGS;
+
+	while (i--) {
+		if (!settings[i].used ||
+		    (settings[i].whole_program && !whole_program))
+			continue;
+		write_file(settings[i].path, settings[i].was);
+		settings[i].used = false;
+	}
+}
+
+bool setting_set(const char *path, const char *value)
+{
+	return setting_change(path, value, false);
+}
+
+void settings_restore(void)
+{
+	settings_put_back(false);
+}
+
+/*
+ * Tests count pages and intercepts: nobody else is to take pages away to see who
+ * uses them.
+ */
+__attribute__((constructor)) static void settings_start(void)
+{
+	settings_of = getpid();
+	settings = mmap(NULL, SETTINGS * sizeof(*settings),
+			PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			0);
+	setting_change("/proc/sys/kernel/numa_balancing", "0", true);
+}
+
+__attribute__((destructor)) static void settings_end(void)
+{
+	if (settings_of == getpid())
+		settings_put_back(true);
+}
+
+#define MEMINFO		"/proc/meminfo"
+
 bool hugetlb_reserve(unsigned int pages)
 {
-	char text[16];
+	long spare = read_field(MEMINFO, "HugePages_Free");
+	char text[32];
 
-	if (read_field("/proc/meminfo", "Hugepagesize") != 2048)
+	if (read_field(MEMINFO, "Hugepagesize") != 2048)
 		return false;
-	if (read_field("/proc/meminfo", "HugePages_Free") >= (long)pages)
+	if (spare >= (long)pages)
 		return true;
-	snprintf(text, sizeof(text), "%u", pages);
-	write_file("/proc/sys/vm/nr_hugepages", text);
-	return read_field("/proc/meminfo", "HugePages_Free") >= (long)pages;
+	/* More than there are, whoever uses those */
+	snprintf(text, sizeof(text), "%ld",
+		 read_field(MEMINFO, "HugePages_Total") + pages - spare);
+	setting_change("/proc/sys/vm/nr_hugepages", text, true);
+	return read_field(MEMINFO, "HugePages_Free") >= (long)pages;
 }
 
 static void *map_at(size_t size, size_t align, int flags, int fd)
@@ -962,8 +1057,8 @@ long pin_balance(void)
 		sleep(2);
 	}
 
-	acquired = read_field("/proc/vmstat", "nr_foll_pin_acquired");
-	released = read_field("/proc/vmstat", "nr_foll_pin_released");
+	acquired = vmstat("nr_foll_pin_acquired");
+	released = vmstat("nr_foll_pin_released");
 	if (acquired < 0)
 		return acquired;
 	if (released < 0)
@@ -1110,6 +1205,24 @@ long accessible_pages(struct mshv_pt *pt, u64 gfn, size_t pages)
 	for (i = 0; i < pages; i++)
 		count += accessible(pt, gfn + i);
 	return count;
+}
+
+size_t folios_of_64_kib(u8 *mem, size_t pages)
+{
+	size_t i, run = 0, n = 0;
+	u64 pfn, last = 0;
+
+	for (i = 0; i < pages; i++, last = pfn) {
+		pfn = page_pfn(quad(mem, i));
+		if (pfn && pfn % 16 == 0)
+			run = 1;
+		else if (run && pfn == last + 1)
+			run++;
+		else
+			run = 0;
+		n += run == 16;
+	}
+	return n;
 }
 
 size_t pages_in_state(const u64 *pfns, size_t nr, u64 wanted)
@@ -1757,13 +1870,13 @@ static const char *find_out(enum mshv_feature feature)
 	switch (feature) {
 	case FEATURE_GFN_LIMITS:
 		if (!has_gfn_limits())
-			return "needs: a kernel that refuses impossible GFN ranges";
+			return "needs: a kernel that refuses impossible GFN ranges, patch 1/7";
 		break;
 	case FEATURE_REGION_ERRORS:
 		if (!oracle_present())
 			return "needs: the oracle of the nested root VM";
 		if (!has_region_errors())
-			return "needs: a kernel that reports failed region hypercalls";
+			return "needs: a kernel that reports failed region hypercalls, patch 2/7";
 		break;
 	case FEATURE_UNMAP_BATCH:
 		if (!oracle_present())
@@ -1820,29 +1933,6 @@ __attribute__((constructor)) static void share_answers(void)
 {
 	answers = mmap(NULL, FEATURES * sizeof(*answers), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-}
-
-/*
- * Tests count pages and intercepts: nobody else is to take pages away to see who
- * uses them. It is as it was when the program ends.
- */
-#define NUMA_BALANCING	"/proc/sys/kernel/numa_balancing"
-
-static pid_t balancing_stopped_by;
-
-__attribute__((constructor)) static void stop_numa_balancing(void)
-{
-	char text[8];
-
-	if (read_file(NUMA_BALANCING, text, sizeof(text)) && text[0] != '0' &&
-	    write_file(NUMA_BALANCING, "0"))
-		balancing_stopped_by = getpid();
-}
-
-__attribute__((destructor)) static void restart_numa_balancing(void)
-{
-	if (balancing_stopped_by == getpid())
-		write_file(NUMA_BALANCING, "1");
 }
 
 const char *mshv_missing(enum mshv_feature feature)

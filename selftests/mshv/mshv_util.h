@@ -24,6 +24,12 @@
 #define HUGE_SIZE	(2UL << 20)
 #define HUGE_PAGES	(HUGE_SIZE >> PAGE_SHIFT)
 
+#ifndef MADV_COLD
+#define MADV_COLD		20
+#endif
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT		21
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ	22
 #endif
@@ -242,6 +248,8 @@ void mshv_free(void *addr, size_t size);
 bool hugetlb_reserve(unsigned int pages);
 /* How many of the pages the oracle has in this state, ORACLE_PAGE_* */
 size_t pages_in_state(const u64 *pfns, size_t nr, u64 wanted);
+/* How many runs of 64 KiB are behind this memory, contiguous and aligned */
+size_t folios_of_64_kib(u8 *mem, size_t pages);
 /* The entry of /proc/self/pagemap, and of /proc/kpageflags; 0 if there is none */
 u64 pagemap_entry(const void *addr);
 u64 page_flags(const void *addr);
@@ -274,6 +282,7 @@ size_t mismatches(u8 *mem, size_t pages, u64 seed);
 bool write_file(const char *path, const char *text);
 /* Number in the line "@name <number>" or "@name: <number>" of a file; -errno */
 long read_field(const char *path, const char *name);
+#define vmstat(_name)	read_field("/proc/vmstat", _name)
 
 /* What is in a file, as far as it fits; false if that is nothing */
 bool read_file(const char *path, char *text, size_t size);
@@ -285,6 +294,13 @@ bool read_file(const char *path, char *text, size_t size);
 #define SWAP_NAME	64
 bool swap_start(char *name);
 void swap_stop(char *name);
+
+/*
+ * A setting of the system. It is put back by settings_restore(), and when the program
+ * ends, however its test did. Where it is one of a list, it is the one in brackets.
+ */
+bool setting_set(const char *path, const char *value);
+void settings_restore(void);
 
 #define KSM	"/sys/kernel/mm/ksm/"
 struct ksm_settings {
@@ -443,6 +459,13 @@ unsigned int online_cpus(void);
 #define require_pagemap() do { \
 	if (!pagemap_usable()) \
 		SKIP(return, "needs: PFNs of /proc/self/pagemap"); \
+} while (0)
+
+/* SKIP() for what is left of a test, which does not hide what has failed before */
+#define skip_rest(_fmt, ...) do { \
+	if (!__test_passed(_metadata)) \
+		return; \
+	SKIP(return, _fmt, ##__VA_ARGS__); \
 } while (0)
 
 #define require_pin_counters() do { \
