@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # make kselftest TARGETS=mshv   the suite in the nested root VM
-# make check                    all tests of the driver, the hypervisor, the repository
+# make check                    tests of the driver, the hypervisor, the repository
 
 export KDIR O CPUS MEM TESTS CONFIG ACCEL HV CMDLINE TIMEOUT BOOT_TIMEOUT CACHE
 export TARGETS TEST_ONLY CHECKS LIST SEED DURATION SCRIPT GDB MUTANTS KERNELS QUICK BASE RELEASES COMMANDS
