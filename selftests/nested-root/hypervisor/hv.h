@@ -293,7 +293,7 @@ bool npt_lookup(struct partition *pt, u64 gfn, struct slat_entry *e);
 u16 npt_map(struct partition *pt, u64 gfn, u64 spa, u32 flags, bool large);
 u16 npt_unmap(struct partition *pt, u64 gfn, bool large);
 u64 npt_next(struct partition *pt, u64 gfn);
-void npt_change_ad(struct partition *pt, u64 *pte, u64 set, u64 clear);
+u64 npt_change_ad(struct partition *pt, u64 *pte, u64 set, u64 clear);
 void npt_destroy(struct partition *pt);
 void root_npt_init(void);
 void root_npt_fault(struct cpu *cpu);

@@ -342,15 +342,21 @@ u64 npt_next(struct partition *pt, u64 gfn)
 	return ~0ull;
 }
 
-/* Sets and clears A (1) and D (2) of an entry that npt_lookup() found. */
-void npt_change_ad(struct partition *pt, u64 *pte, u64 set, u64 clear)
+/*
+ * Sets and clears A (1) and D (2) of an entry that npt_lookup() found. Returns those
+ * that were set when it did: a VP may have set them since the lookup.
+ */
+u64 npt_change_ad(struct partition *pt, u64 *pte, u64 set, u64 clear)
 {
+	u64 old = 0;
+
 	if (clear) {
-		__atomic_fetch_and(pte, ~(clear * PTE_A), __ATOMIC_SEQ_CST);
+		old = __atomic_fetch_and(pte, ~(clear * PTE_A), __ATOMIC_SEQ_CST);
 		pt->flush_needed = true;
 	}
 	if (set)
-		__atomic_fetch_or(pte, set * PTE_A, __ATOMIC_SEQ_CST);
+		old |= __atomic_fetch_or(pte, set * PTE_A, __ATOMIC_SEQ_CST);
+	return (old & (PTE_A | PTE_D)) / PTE_A;
 }
 
 void npt_destroy(struct partition *pt)

@@ -114,12 +114,13 @@ u16 hv_unmap_gpa_pages(struct hcall *h)
 }
 
 /*
- * A byte a page: bit 0 accessed, bit 1 dirty, as they were before this call
- * changes them. An unmapped page ends the call with INVALID_PARAMETER.
+ * A byte a page: bit 0 accessed, bit 1 dirty, as they were when this call changed
+ * them. An unmapped page ends the call with INVALID_PARAMETER.
  *
  * A large entry has one pair of bits for all its pages. They are changed by the
  * repetition of its last page, and cleared only when the call covers the whole
- * entry: a page written since is reported again rather than lost.
+ * entry: a page written since is reported again rather than lost. What was set
+ * between the repetitions is reported by all of them.
  */
 u16 hv_get_access_states(struct hcall *h)
 {
@@ -135,8 +136,9 @@ u16 hv_get_access_states(struct hcall *h)
 	if ((in[1] >> 4) || (clear & set) || in[2] >= GFN_LIMIT)
 		return HV_STATUS_INVALID_PARAMETER;
 	for (; h->done < h->reps; h->done++) {
-		u64 gfn = in[2] + h->done, size;
+		u64 gfn = in[2] + h->done, size, start, end, ad;
 		struct slat_entry e;
+		u32 i;
 
 		if (!npt_lookup(pt, gfn, &e)) {
 			status = HV_STATUS_INVALID_PARAMETER;
@@ -145,11 +147,14 @@ u16 hv_get_access_states(struct hcall *h)
 		h->out[h->done] = (e.flags & SLAT_ACCESSED ? 1 : 0) |
 				  (e.flags & SLAT_DIRTY ? 2 : 0);
 		size = 1ull << (9 * SLAT_SIZE(e.flags));
-		if (gfn != last && (gfn & (size - 1)) != size - 1)
+		start = gfn & ~(size - 1);
+		end = start + size - 1;
+		if (gfn != last && gfn != end)
 			continue;
-		npt_change_ad(pt, e.pte, set,
-			      (gfn & ~(size - 1)) >= first &&
-			      (gfn | (size - 1)) <= last ? clear : 0);
+		ad = npt_change_ad(pt, e.pte, set,
+				   start >= first && end <= last ? clear : 0);
+		for (i = start > first ? start - in[2] : h->start; i <= h->done; i++)
+			h->out[i] |= ad;
 	}
 	if (pt->flush_needed)
 		tlb_flush(pt);

@@ -437,6 +437,94 @@ static void no_shootdown(void)
 	large_free(victim);
 }
 
+/*
+ * Waits for the next round, then for as long as the root says, writes once to each
+ * of R9 pages from RBX on, and says that it did.
+ */
+GUEST(guest_writes_once,
+	"1: pause; movq 0x20008, %rdx; cmpq 0x20000, %rdx; je 1b\n"
+	"movq 0x20010, %rcx\n"
+	"2: decq %rcx; jns 2b\n"
+	"movq %r9, %rcx; movq %rbx, %rdi\n"
+	"3: movq %rdx, (%rdi); addq $4096, %rdi; decq %rcx; jnz 3b\n"
+	"movq %rdx, 0x20000\n"
+	"jmp 1b");
+
+static struct {
+	volatile u64 written, round, delay;
+} *writer;
+
+static u32 start_writer(u64 gva, u32 pages)
+{
+	u32 i;
+
+	CHILD_CODE(&c, guest_writes_once);
+	for (i = 0; i < 2; i++) {
+		reg_set(c.id, i, REG_RIP, GUEST_CODE);
+		reg_set(c.id, i, REG_RBX, gva);
+		reg_set(c.id, i, 0x20009, pages);
+	}
+	writer = (void *)(c.ram + GUEST_DATA);
+	writer->written = 0;
+	writer->round = 0;
+	return start_elsewhere(30000);
+}
+
+static void next_round(u64 delay)
+{
+	writer->delay = delay;
+	writer->round++;
+}
+
+static bool round_done(void)
+{
+	return writer->written == writer->round;
+}
+
+/* How many of the pages a VP writes are not dirty in any of the calls meanwhile. */
+static u32 writes_not_reported(u64 gfn, u32 pages, u32 n, u32 rounds)
+{
+	u8 *seen = page_alloc(), *s = page_alloc();
+	u32 vp = start_writer(gfn << 12, pages), round, lost = 0, i;
+	u64 end = now_us() + 20000000;
+
+	for (round = 0; round < rounds && !lost; round++) {
+		bool last;
+
+		test_case(gfn << 32 | round);
+		memset(seen, 0, PAGE_SIZE);
+		next_round(round * 7919 % 4000);
+		do {
+			last = round_done() || now_us() > end;
+			/* clear accessed and dirty */
+			EXPECT(access_states(c.id, gfn, n, 5, s), (u64)n << 32);
+			for (i = 0; i < n; i++)
+				seen[i] |= s[i];
+		} while (!last);
+		if (!EXPECT_TRUE(round_done()))
+			break;
+		for (i = 0; i < pages; i++)
+			lost += seen[i] != 3;
+	}
+	stop_elsewhere(vp);
+	page_free(seen);
+	page_free(s);
+	return lost;
+}
+
+static void clearing_loses_nothing(void)
+{
+	if (one_cpu())
+		return;
+	child_create(&c, 2);
+	victim = large_alloc();
+	EXPECT(map_run(c.id, 512, (u64)victim, 1, MAP_RWX | LARGE), 1ull << 32);
+	EXPECT(writes_not_reported(COUNTER_GFN, 128, 128, 60), 0);
+	EXPECT(writes_not_reported(512, 1, 512, 60), 0);
+	child_delete(&c);
+	large_free(victim);
+}
+
 GUEST(guest_atomic, "lock incq 0x20000; incq (%rbx); hlt");
 
 static struct child all[PARTITIONS];
@@ -627,6 +715,7 @@ static const struct test tests[] = {
 	{ "finalize stops VPs that run", finalize_while_running },
 	{ "no write reaches a page once the call that took it has returned", shootdown },
 	{ "with tlb-flush=none such writes are seen", no_shootdown },
+	{ "no write is lost while access states are cleared", clearing_loses_nothing },
 	{ "16 partitions with 16 VPs each run on all CPUs", many_partitions },
 	{ "FPU and debug registers are private to each VP and the root", fpu_is_private },
 	{ "the root keeps its timer while children run", root_keeps_its_timer },
