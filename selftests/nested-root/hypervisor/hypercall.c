@@ -111,7 +111,7 @@ static u16 check(const struct call *c, struct hcall *h, u64 control, u64 in,
 
 /*
  * Fault injection: true when this call is to fail. A rep call does the given
- * number of repetitions first, a simple call does nothing.
+ * number of repetitions first, but not its last; a simple call does nothing.
  */
 static bool injected(struct counter *c)
 {
@@ -132,12 +132,12 @@ static u16 run(const struct call *c, struct hcall *h, struct counter *count)
 	u16 status;
 
 	if (injected(count)) {
-		u32 reps = h->start + count->inject_reps;
+		if (c->flags & REP) {
+			u32 fails = h->start + count->inject_reps;
 
-		if ((c->flags & REP) && count->inject_reps) {
-			if (reps < h->reps)
-				h->reps = reps;
-			status = c->fn(h);
+			/* The one that fails is not completed. */
+			h->reps = fails < h->reps ? fails : h->reps - 1;
+			status = h->reps > h->start ? c->fn(h) : HV_STATUS_SUCCESS;
 			if (status)
 				return status;
 		}

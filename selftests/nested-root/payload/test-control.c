@@ -244,7 +244,8 @@ static u64 injected(u32 code)
 static void injection(void)
 {
 	struct oracle o = { { HVCALL_MAP_GPA_PAGES, 1, 0x10000, 0, 0 } };
-	u64 spa;
+	u64 *in = this_cpu()->in, spa;
+	u32 i;
 
 	begin();
 	spa = (u64)buffer;
@@ -257,6 +258,26 @@ static void injection(void)
 	EXPECT(slat_flags(id, 18) & SLAT_RWX, SLAT_RWX);
 	EXPECT(slat_flags(id, 19), UNMAPPED);
 	EXPECT(map_run(id, 16, spa, 5, MAP_RWX), 5ull << 32);
+	/* the failing repetition is one of the call's: at most all before the last */
+	inject(HVCALL_MAP_GPA_PAGES, 1, HV_STATUS_OPERATION_DENIED, 5, 0);
+	EXPECT(map_run(id, 32, spa, 5, MAP_RWX),
+	       HV_STATUS_OPERATION_DENIED | 4ull << 32);
+	EXPECT(slat_flags(id, 35) & SLAT_RWX, SLAT_RWX);
+	EXPECT(slat_flags(id, 36), UNMAPPED);
+	inject(HVCALL_MAP_GPA_PAGES, 1, HV_STATUS_OPERATION_DENIED, 4095, 0);
+	EXPECT(map_run(id, 48, spa, 1, MAP_RWX), HV_STATUS_OPERATION_DENIED);
+	EXPECT(slat_flags(id, 48), UNMAPPED);
+	inject(HVCALL_MAP_GPA_PAGES, 1, HV_STATUS_OPERATION_DENIED, 9, 0);
+	in[0] = id;
+	in[1] = 64;
+	in[2] = MAP_RWX;
+	for (i = 0; i < 5; i++)
+		in[3 + i] = (spa >> 12) + i;
+	EXPECT(hvcall(CONTROL(HVCALL_MAP_GPA_PAGES, 5) | START(3), in, NULL),
+	       HV_STATUS_OPERATION_DENIED | 4ull << 32);
+	EXPECT(slat_flags(id, 66), UNMAPPED);
+	EXPECT(slat_flags(id, 67) & SLAT_RWX, SLAT_RWX);
+	EXPECT(slat_flags(id, 68), UNMAPPED);
 	/* every later one, until cancelled */
 	inject(HVCALL_UNMAP_GPA_PAGES, 1, HV_STATUS_OPERATION_DENIED, 0, 1);
 	EXPECT(unmap(id, 0, 5, 0), HV_STATUS_OPERATION_DENIED);
