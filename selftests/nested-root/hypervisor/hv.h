@@ -133,6 +133,7 @@ struct partition {
 	u64 tlb_gen;
 	bool flush_needed;
 	struct pool pool;
+	u64 exclusive;		/* pages taken from the root for it */
 	u32 vp_count;
 	struct vp *vp[MAX_VPS];
 	/* Intercepts the root asked for */

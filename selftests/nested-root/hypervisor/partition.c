@@ -137,6 +137,10 @@ u16 hv_finalize_partition(struct hcall *h)
 	return HV_STATUS_SUCCESS;
 }
 
+/*
+ * A partition that has pages stays: they name it as their owner by its slot, which
+ * must not be another one's meanwhile.
+ */
 u16 hv_delete_partition(struct hcall *h)
 {
 	struct partition *pt;
@@ -146,9 +150,9 @@ u16 hv_delete_partition(struct hcall *h)
 		return status;
 	if (pt->state == PARTITION_ACTIVE)
 		return HV_STATUS_INVALID_PARTITION_STATE;
-	if (pt->pool.deposited) {
-		hv_print("leak: partition %llu: %llu pages\n", pt->id,
-			 pt->pool.deposited);
+	if (pt->pool.deposited || pt->exclusive) {
+		hv_print("leak: partition %llu: %llu pages, %llu exclusive\n",
+			 pt->id, pt->pool.deposited, pt->exclusive);
 		total_leaks++;
 		return HV_STATUS_OPERATION_DENIED;
 	}

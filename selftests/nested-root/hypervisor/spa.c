@@ -27,9 +27,16 @@ static u16 set_pages(struct hcall *h, u64 pfn, u64 count, u8 from, u8 to,
 	}
 	for (i = 0; i < count; i++) {
 		u64 spa = (pfn + i) << PAGE_SHIFT;
+		struct page_info *info = page_of(spa);
 
-		page_of(spa)->kind = to;
-		page_of(spa)->slot = to == PAGE_EXCLUSIVE ? pt->slot : 0;
+		info->kind = to;
+		if (to == PAGE_EXCLUSIVE) {
+			info->slot = pt->slot;
+			pt->exclusive++;
+		} else {
+			partitions[info->slot]->exclusive--;
+			info->slot = 0;
+		}
 		root_set_access(spa, to == PAGE_ROOT);
 	}
 	return HV_STATUS_SUCCESS;

@@ -10,6 +10,7 @@
 #include "payload.h"
 
 #define ARENA_BLOCKS	8
+#define FINALIZED	3	/* state of ORACLE_PARTITION */
 #define KNOWN		12
 #define PHASES		8
 #define PARALLEL_US	1500000
@@ -487,10 +488,31 @@ static void fresh_partition(struct rng *r, struct cpu *cpu, u32 slot)
 	known[slot] = id;
 }
 
-/* A finalized partition is of little use: make room for a new one. */
-static void retire(struct cpu *cpu, u64 id)
+/* The encrypted partitions' pages that are exclusive and not mapped. */
+static void acquire_all(struct cpu *cpu)
 {
 	u64 *in = cpu->in;
+	u32 i, j;
+
+	for (i = 0; i < ARENA_BLOCKS; i++)
+		for (j = 0; j < 512; j++) {
+			in[0] = 3ull | (u64)HV_SPA_MAKE_SHARED << 32;
+			in[1] = 0;
+			in[2] = ((u64)arena[i] >> 12) + j;
+			hvcall(CONTROL(HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS,
+				       1), in, NULL);
+		}
+}
+
+/*
+ * A finalized partition is of little use: make room for a new one. Those that have
+ * exclusive pages stay for a while, as it takes long to find them.
+ */
+static void retire(struct cpu *cpu, u64 id)
+{
+	struct oracle o = { { 0 } };
+	u64 *in = cpu->in;
+	static u32 stay;
 	u32 i;
 
 	for (i = 0; i < KNOWN; i++)
@@ -503,7 +525,12 @@ static void retire(struct cpu *cpu, u64 id)
 		in[1] = 0;
 	} while (!STATUS(hvcall(CONTROL(HVCALL_WITHDRAW_MEMORY, 512), in,
 				cpu->out)));
-	simple(HVCALL_DELETE_PARTITION, id, 0);
+	if (!simple(HVCALL_DELETE_PARTITION, id, 0) || ++stay % 16)
+		return;
+	acquire_all(cpu);
+	while (!oracle(ORACLE_PARTITION, &o))
+		if (o.a[1] == FINALIZED)
+			simple(HVCALL_DELETE_PARTITION, o.a[0], 0);
 }
 
 static void one_hypercall(struct rng *r, struct cpu *cpu)
@@ -801,10 +828,12 @@ static void clean_up(void)
 	for (i = 0; i < nr_cpus; i++)
 		stats_page(HV_STATS_OBJECT_LOGICAL_PROCESSOR, i, 0, false, NULL);
 	stats_page(HV_STATS_OBJECT_HYPERVISOR, 0, 0, false, NULL);
-	while (!oracle(ORACLE_PARTITION, &o)) {
+	while (!oracle(ORACLE_PARTITION, &o))
+		simple(HVCALL_FINALIZE_PARTITION, o.a[0], 0);
+	acquire_all(&cpus[0]);
+	for (o.a[0] = 0; !oracle(ORACLE_PARTITION, &o);) {
 		u64 id = o.a[0];
 
-		simple(HVCALL_FINALIZE_PARTITION, id, 0);
 		for (i = 0; i < 2; i++)
 			stats_page(HV_STATS_OBJECT_PARTITION, id, (u64)i << 56,
 				   false, NULL);
@@ -821,22 +850,6 @@ static void clean_up(void)
 				   false, NULL);
 	}
 	withdraw_all(1);
-}
-
-/* The encrypted partitions' pages that are still exclusive. */
-static void acquire_all(void)
-{
-	u64 *in = cpus[0].in;
-	u32 i, j;
-
-	for (i = 0; i < ARENA_BLOCKS; i++)
-		for (j = 0; j < 512; j++) {
-			in[0] = 3ull | (u64)HV_SPA_MAKE_SHARED << 32;
-			in[1] = 0;
-			in[2] = ((u64)arena[i] >> 12) + j;
-			hvcall(CONTROL(HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS,
-				       1), in, NULL);
-		}
 }
 
 void payload(void)
@@ -881,7 +894,6 @@ void payload(void)
 	ok_detail(o.a[0] && o.a[0] == o.a[1],
 		  "every deposited page was withdrawn", "%llu deposited, %llu withdrawn",
 		  o.a[0], o.a[1]);
-	acquire_all();
 	for (i = 0; i < ARENA_BLOCKS; i++)
 		for (j = 0; j < 512; j++) {
 			o.a[0] = (u64)arena[i] + j * PAGE_SIZE;

@@ -160,6 +160,37 @@ static void mapping(void)
 	large_free(ram);
 }
 
+/* Else they would be those of the next partition in its place. */
+static void deletion(void)
+{
+	u8 *ram = large_alloc();
+	u64 other, owner;
+
+	begin(10);
+	EXPECT(release(ram, 3), 3ull << 32);
+	EXPECT(simple(HVCALL_FINALIZE_PARTITION, id, 0), 0);
+	EXPECT(withdraw_all(id), 10);
+	EXPECT(simple(HVCALL_DELETE_PARTITION, id, 0), HV_STATUS_OPERATION_DENIED);
+	EXPECT(kind(ram, &owner), EXCLUSIVE);
+	EXPECT(owner, id);
+	other = partition_create(true);
+	EXPECT_TRUE(other);
+	EXPECT(STATUS(deposit(other, 10)), 0);
+	EXPECT(simple(HVCALL_INITIALIZE_PARTITION, other, 0), 0);
+	EXPECT(STATUS(map_run(other, 0, (u64)ram, 1, MAP_RWX)),
+	       HV_STATUS_OPERATION_DENIED);
+	EXPECT(modify(ACQUIRE, 3, HV_SPA_MAKE_SHARED, other, ram, 1),
+	       HV_STATUS_OPERATION_DENIED);
+	partition_gone(other);
+	/* until the last of them is shared again, in whosever name */
+	EXPECT(acquire(ram, 1), 1ull << 32);
+	EXPECT(simple(HVCALL_DELETE_PARTITION, id, 0), HV_STATUS_OPERATION_DENIED);
+	EXPECT(modify(ACQUIRE, 3, HV_SPA_MAKE_SHARED, 0, ram + PAGE_SIZE, 2),
+	       2ull << 32);
+	EXPECT(simple(HVCALL_DELETE_PARTITION, id, 0), 0);
+	large_free(ram);
+}
+
 GUEST(guest_secret, "movq $0x5ec4e7, 0x20000; hlt");
 
 static void runs(void)
@@ -192,6 +223,7 @@ static const struct test tests[] = {
 	{ "2 MiB change hands as a whole or not at all", large_pages },
 	{ "host access calls refuse wrong flags, partitions and pages", refused },
 	{ "an encrypted partition maps its own exclusive pages only", mapping },
+	{ "a partition with exclusive pages cannot be deleted", deletion },
 	{ "a VP runs in memory that the root cannot reach", runs },
 };
 

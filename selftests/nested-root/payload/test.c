@@ -110,11 +110,15 @@ static bool chosen(const char *sentence, const char *text)
 	return false;
 }
 
-/* What a failed test left must not fail the next ones. */
+/*
+ * What a failed test left must not fail the next ones. Returns how many partitions
+ * there are that the tests before did not leave.
+ */
 static u32 tidy_up(void)
 {
 	struct oracle o = { { 0 } };
-	u32 left = 0, i;
+	u32 left = 0, stay = 0, new, i;
+	static u32 stayed;
 
 	for (i = 0; i < OPTIONS; i++)
 		option(i, 0);
@@ -122,9 +126,11 @@ static u32 tidy_up(void)
 	for (o.a[0] = 0; !oracle(ORACLE_PARTITION, &o); left++) {
 		simple(HVCALL_FINALIZE_PARTITION, o.a[0], 0);
 		withdraw_all(o.a[0]);
-		simple(HVCALL_DELETE_PARTITION, o.a[0], 0);
+		stay += !!simple(HVCALL_DELETE_PARTITION, o.a[0], 0);
 	}
-	return left;
+	new = left - stayed;
+	stayed = stay;
+	return new;
 }
 
 void run_tests(const struct test *test, u32 n)
