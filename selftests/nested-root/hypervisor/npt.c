@@ -193,7 +193,7 @@ static bool table_empty(const u64 *table)
 /* 512 equal, consecutive, aligned 2M leaves become one 1G leaf. */
 static void coalesce(struct partition *pt, u64 gfn)
 {
-	u64 *entry, *table, first;
+	u64 *entry, *table, first, ad = 0;
 	u16 status;
 	u32 i;
 
@@ -211,6 +211,10 @@ static void coalesce(struct partition *pt, u64 gfn)
 		if (table[i] != first + ((u64)i << 21))
 			return;
 	replace(pt, entry, first);
+	/* A VP may have set bits since they were compared. */
+	for (i = 0; i < 512; i++)
+		ad |= __atomic_exchange_n(&table[i], 0, __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(entry, ad & (PTE_A | PTE_D), __ATOMIC_SEQ_CST);
 	pool_free(&pt->pool, table);
 	pt->table_pages--;
 }
