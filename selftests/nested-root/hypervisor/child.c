@@ -149,7 +149,7 @@ static u64 *storage(struct vp *vp, u32 msr)
 	return NULL;
 }
 
-static bool pat_valid(u64 pat)
+bool pat_valid(u64 pat)
 {
 	for (; pat; pat >>= 8)
 		if ((pat & 0xff) > 7 || (pat & 0xff) == 2 || (pat & 0xff) == 3)

@@ -61,7 +61,6 @@ static u64 *plain_register(struct vp *vp, u32 name)
 	case REG_DR0 ... REG_DR0 + 3:	return &vp->cpu.dr[name - REG_DR0];
 	case REG_EFER + 1:		return &v->kernel_gs_base;
 	case REG_EFER + 2:		return &vp->apic_base;
-	case REG_PAT:			return &v->pat;
 	case REG_PAT + 1:		return &v->sysenter_cs;
 	case REG_PAT + 2:		return &v->sysenter_eip;
 	case REG_PAT + 3:		return &v->sysenter_esp;
@@ -196,6 +195,9 @@ static u16 get_register(struct vp *vp, u32 name, union hv_value *value)
 	case REG_EFER:
 		value->q[0] = child_efer(vp);
 		break;
+	case REG_PAT:
+		value->q[0] = v->pat;
+		break;
 	case REG_VP_INDEX:
 		value->q[0] = vp->index;
 		break;
@@ -239,10 +241,12 @@ static u16 set_register(struct vp *vp, u32 name, const union hv_value *value)
 		vp->dispatch_suspend = q & 1;
 		break;
 	case REG_PENDING_INTERRUPTION:
-		v->event_inj = 0;
-		if (!(q & 1))
+		if (!(q & 1)) {
+			v->event_inj = 0;
 			break;
-		if (q >> 1 & 4)		/* types: interrupt, NMI, exception */
+		}
+		/* types: interrupt (0), NMI (2), exception (3) */
+		if ((q >> 1 & 7) == 1 || (q >> 1 & 7) > 3)
 			return HV_STATUS_INVALID_REGISTER_VALUE;
 		v->event_inj = EVENT_VALID | (q >> 16 & 0xff) |
 			       (q >> 1 & 7) << 8 | (q >> 4 & 1) << 11 |
@@ -315,6 +319,11 @@ static u16 set_register(struct vp *vp, u32 name, const union hv_value *value)
 		vp->lme_hidden = false;
 		v->efer = q | EFER_SVME;
 		update_lma(v);
+		break;
+	case REG_PAT:
+		if (!pat_valid(q))
+			return HV_STATUS_INVALID_REGISTER_VALUE;
+		v->pat = q;
 		break;
 	default:
 		return HV_STATUS_INVALID_PARAMETER;

@@ -156,16 +156,27 @@ static void bad_registers(void)
 		{ 0x50005, 1ull << 32, HV_STATUS_INVALID_REGISTER_VALUE },
 		{ REG_EFER, 1 << 12, HV_STATUS_INVALID_REGISTER_VALUE },
 		{ REG_EFER, 1ull << 40, HV_STATUS_INVALID_REGISTER_VALUE },
+		{ 0x10002, 1 | 1 << 1, HV_STATUS_INVALID_REGISTER_VALUE },
 		{ 0x10002, 1 | 4 << 1, HV_STATUS_INVALID_REGISTER_VALUE },
+		{ 0x80004, 0x0606060606060602, HV_STATUS_INVALID_REGISTER_VALUE },
+		{ 0x80004, 8ull << 56, HV_STATUS_INVALID_REGISTER_VALUE },
 	};
+	const u64 event = 1 | 3 << 1 | 6 << 16;
 	u64 id = partition_ready(10), *in = this_cpu()->in, v[2];
 	u32 *names = (u32 *)(in + 2), i;
 
 	EXPECT(vp_create(id, 0), 0);
+	EXPECT(reg_set(id, 0, REG_PENDING_INTERRUPTION, event), 0);
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		u16 status = reg_get2(id, 0, bad[i].name, v);
+
 		test_case(bad[i].name);
 		EXPECT(reg_set(id, 0, bad[i].name, bad[i].value), bad[i].status);
+		/* what was refused has changed nothing */
+		if (!status)
+			EXPECT(reg_get(id, 0, bad[i].name), v[0]);
 	}
+	EXPECT(reg_get(id, 0, REG_PENDING_INTERRUPTION), event);
 	EXPECT(reg_set2(id, 0, 0x30019, 0, 1 << 16),
 	       HV_STATUS_INVALID_REGISTER_VALUE);
 	EXPECT(reg_get2(id, 0, 0x12345, v), HV_STATUS_INVALID_PARAMETER);
