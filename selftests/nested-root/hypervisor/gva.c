@@ -15,7 +15,10 @@
 #define EFER_LMA	BIT_ULL(10)
 #define EFER_NXE	BIT_ULL(11)
 
-/* Where the hypervisor can reach a guest's RAM; NULL: it is not mapped so. */
+/*
+ * Where the hypervisor can reach a guest's RAM; NULL: it is not mapped so. A page
+ * that is to be written is dirty from now on.
+ */
 void *gpa_pointer(struct partition *pt, u64 gpa, bool write)
 {
 	struct slat_entry e;
@@ -29,6 +32,8 @@ void *gpa_pointer(struct partition *pt, u64 gpa, bool write)
 	if (!npt_lookup(pt, gpa >> PAGE_SHIFT, &e) || !(e.flags & SLAT_R) ||
 	    (write && !(e.flags & SLAT_W)) || !page_of(e.spa))
 		return NULL;
+	if (write)
+		npt_change_ad(pt, e.pte, 3, 0);
 	return (void *)(e.spa + (gpa & 4095));
 }
 

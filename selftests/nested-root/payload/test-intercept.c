@@ -556,6 +556,7 @@ GUEST(guest_calls,
 
 static void child_hypercalls(void)
 {
+	const u32 dirty = SLAT_ACCESSED | SLAT_DIRTY;
 	static const struct {
 		u64 control, result;
 	} call[] = {
@@ -586,7 +587,10 @@ static void child_hypercalls(void)
 	reg_set(c.id, 0, REG_RSP, GUEST_STACK);
 	reg_set(c.id, 0, REG_RSI, 0x70000);
 	reg_set(c.id, 0, REG_RBX, ARRAY_SIZE(call));
+	EXPECT(slat_flags(c.id, 0x60), SLAT_RWX);
 	EXPECT(child_expect(&c, 0), HVMSG_X64_HALT);
+	/* the page is written, although not by the VP itself */
+	EXPECT(slat_flags(c.id, 0x60), SLAT_RWX | dirty);
 	for (i = 0; i < ARRAY_SIZE(call); i++) {
 		test_case(i);
 		EXPECT(p[i], call[i].result);
