@@ -108,11 +108,16 @@ static void exit_cpuid(struct vp *vp)
 	v->rip += 2;
 }
 
-/* The hypercall page: the call instruction is written into the guest's page. */
+/*
+ * The hypercall page: the call instruction is written into the guest's page. It
+ * stays disabled until the guest has said who it is.
+ */
 static bool set_hypercall_page(struct vp *vp, u64 value)
 {
 	u8 *page;
 
+	if (!vp->guest_os_id)
+		value &= ~1ull;
 	if (value & 1) {
 		lock_hv();
 		page = gpa_pointer(vp->pt, value & ~0xfffull, true);
@@ -170,6 +175,8 @@ static bool child_msr(struct vp *vp, u32 msr, u64 *value, bool write)
 			*reg = *value;
 		else
 			*value = *reg;
+		if (msr == MSR_HV_GUEST_OS_ID && !*value)
+			vp->hypercall_msr &= ~1ull;
 		return true;
 	}
 	switch (msr) {

@@ -343,6 +343,7 @@ void loader_boot(u32 mbi);
 
 /* synic.c */
 void synic_init(struct cpu *cpu);
+bool root_hypercalls_enabled(void);
 bool synic_msr(struct cpu *cpu, u32 msr, u64 *value, bool write);
 void synic_queue(struct cpu *cpu, struct vp *vp, u32 type);
 void synic_forget(struct vp *vp);

@@ -264,7 +264,7 @@ static void root_hypercall(struct cpu *cpu)
 	struct vmcb *v = cpu->root.vmcb;
 	u64 *r = cpu->root.gpr;
 
-	if (v->cpl) {
+	if (v->cpl || !root_hypercalls_enabled()) {
 		inject_exception(v, 6, -1);
 		return;
 	}

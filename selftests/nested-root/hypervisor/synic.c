@@ -210,6 +210,11 @@ static bool page_msr(u64 *reg, u64 *value, bool write)
 	return true;
 }
 
+bool root_hypercalls_enabled(void)
+{
+	return hypercall_enabled;
+}
+
 bool synic_msr(struct cpu *cpu, u32 msr, u64 *value, bool write)
 {
 	u64 reg;
@@ -220,12 +225,14 @@ bool synic_msr(struct cpu *cpu, u32 msr, u64 *value, bool write)
 			*value = guest_os_id;
 		else
 			guest_os_id = *value;
+		if (!guest_os_id)
+			hypercall_enabled = 0;
 		return true;
 	case MSR_HV_HYPERCALL:
 		reg = (u64)hypercall_page | hypercall_enabled;
 		if (!page_msr(&reg, value, write))
 			return false;
-		hypercall_enabled = reg & 1;
+		hypercall_enabled = guest_os_id ? reg & 1 : 0;
 		return true;
 	case MSR_HV_REFERENCE_TSC:
 		reg = (u64)tsc_page | tsc_enabled;

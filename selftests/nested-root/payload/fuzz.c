@@ -610,9 +610,10 @@ static void one_msr(struct rng *r)
 	if (msr - MSR_HV_SINT0 < HV_SINT_COUNT && (v & 0xff) < 32 &&
 	    (v & 0xff) > 15)
 		v += 0x40;		/* not an exception's vector */
-	/* TSC, SMBASE, PAT and the APIC are the fuzzer's own. */
+	/* TSC, SMBASE, PAT, the APIC and hypercalls are the fuzzer's own. */
 	if (msr == 0x10 || msr == 0x9e || msr == 0x277 || msr == 0x6e0 ||
-	    msr - 0x800 < 0x100)
+	    msr - 0x800 < 0x100 || msr == MSR_HV_GUEST_OS_ID ||
+	    msr == MSR_HV_HYPERCALL)
 		write = false;
 	if (write)
 		wrmsr_safe(msr, v);

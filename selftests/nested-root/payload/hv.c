@@ -3,6 +3,7 @@
 #include "payload.h"
 
 #define ORACLE_PORT	0x4860
+#define GUEST_OS_ID	0x8100000000000000ull
 #define SIMP_ENABLE	1
 
 bool scheduler_is_root;
@@ -54,6 +55,8 @@ void hv_init(void)
 		leave(1);
 	}
 	scheduler_is_root = o.a[2] == 4;
+	wrmsr(MSR_HV_GUEST_OS_ID, GUEST_OS_ID);
+	wrmsr(MSR_HV_HYPERCALL, rdmsr(MSR_HV_HYPERCALL) | 1);
 }
 
 void synic_init(struct cpu *cpu)

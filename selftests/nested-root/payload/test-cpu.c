@@ -193,6 +193,28 @@ static void hypercall_page(void)
 	EXPECT(*this_cpu()->out, 1);
 }
 
+/* No hypercalls before the root has said who it is and enabled the page. */
+static void hypercalls_disabled(void)
+{
+	u64 page = PAGE_MSR(MSR_HV_HYPERCALL), os_id = rdmsr(MSR_HV_GUEST_OS_ID);
+
+	wrmsr(MSR_HV_HYPERCALL, page);
+	EXPECT(FAULT_OF("vmmcall"), 6);
+	wrmsr(MSR_HV_HYPERCALL, page | 1);
+	EXPECT(FAULT_OF("vmmcall"), NO_FAULT);
+	/* without an OS ID it is disabled, and stays so */
+	wrmsr(MSR_HV_GUEST_OS_ID, 0);
+	EXPECT(rdmsr(MSR_HV_HYPERCALL), page);
+	EXPECT(FAULT_OF("vmmcall"), 6);
+	EXPECT_TRUE(wrmsr_safe(MSR_HV_HYPERCALL, page | 1));
+	EXPECT(rdmsr(MSR_HV_HYPERCALL), page);
+	EXPECT(FAULT_OF("vmmcall"), 6);
+	wrmsr(MSR_HV_GUEST_OS_ID, os_id);
+	EXPECT(rdmsr(MSR_HV_HYPERCALL), page);
+	wrmsr(MSR_HV_HYPERCALL, page | 1);
+	EXPECT(FAULT_OF("vmmcall"), NO_FAULT);
+}
+
 static const u32 page_msrs[] = {
 	MSR_HV_HYPERCALL, MSR_HV_REFERENCE_TSC, MSR_HV_VP_ASSIST_PAGE,
 	MSR_HV_SIMP, MSR_HV_SIEFP, MSR_HV_SIRBP
@@ -615,6 +637,7 @@ static const struct test tests[] = {
 	{ "the reference time is monotonic and counts 10 MHz", reference_time },
 	{ "the reference TSC page gives the same time", reference_tsc },
 	{ "a call through the hypercall page works", hypercall_page },
+	{ "hypercalls need an OS ID and the page enabled", hypercalls_disabled },
 	{ "pages named by MSRs are the hypervisor's, fixed, one for each CPU", page_msrs_each },
 	{ "SINTs are masked at first and refuse vectors below 16", synic_msrs },
 	{ "unknown synthetic MSRs and writes to read-only ones raise #GP", refused_msrs },

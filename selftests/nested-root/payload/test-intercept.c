@@ -554,6 +554,10 @@ GUEST(guest_calls,
 	"movq %rax, (%rsi); addq $8, %rsi; decl %ebx; jnz 1b\n"
 	"hlt");
 
+GUEST(guest_without_id,
+	"movl $0x40000001, %ecx; movl $0x60001, %eax; xorl %edx, %edx; wrmsr\n"
+	"rdmsr; vmmcall; hlt");
+
 static void child_hypercalls(void)
 {
 	const u32 dirty = SLAT_ACCESSED | SLAT_DIRTY;
@@ -580,6 +584,10 @@ static void child_hypercalls(void)
 	child_handler(6);
 	START(guest_vmmcall);
 	EXPECT_TRUE(halted_in_handler());	/* not set up: #UD */
+	START(guest_without_id);
+	reg_set(c.id, 0, REG_RSP, GUEST_STACK);
+	EXPECT_TRUE(halted_in_handler());	/* nor can it be without an OS ID */
+	EXPECT(reg_get(c.id, 0, REG_RAX), 0x60000);
 	START(guest_calls);
 	p = (u64 *)(c.ram + 0x70000);
 	for (i = 0; i < ARRAY_SIZE(call); i++)
