@@ -292,7 +292,7 @@ static enum vp_exit exit_vmmcall(struct vp *vp)
  * A guest that only causes exits answered here must still let the root's
  * interrupts through: they end svm_run() with EXIT_INTR at the next entry.
  */
-enum vp_exit child_exit(struct cpu *cpu, struct vp *vp)
+enum vp_exit child_exit(struct vp *vp)
 {
 	struct vmcb *v = vp->cpu.vmcb;
 	u32 i;

@@ -127,7 +127,6 @@ struct partition {
 	u8 state;
 	u8 slot;
 	bool encrypted;
-	u64 flags;		/* HV_PARTITION_CREATION_FLAG_* */
 	u64 *npt;		/* top level table */
 	u64 table_pages;
 	u64 tlb_gen;
@@ -137,7 +136,7 @@ struct partition {
 	u32 vp_count;
 	struct vp *vp[MAX_VPS];
 	/* Intercepts the root asked for */
-	u8 io_all, msr_all, hypercall_all;
+	u8 msr_all, hypercall_all;
 	u8 cpuid_leaf_count;
 	u32 cpuid_leaf[MAX_CPUID_LEAVES];
 	u32 exceptions;
@@ -412,7 +411,7 @@ enum vp_exit {
 };
 
 enum vp_exit vp_run(struct cpu *cpu, struct vp *vp);
-enum vp_exit child_exit(struct cpu *cpu, struct vp *vp);
+enum vp_exit child_exit(struct vp *vp);
 void guard_lme(struct vp *vp);
 u64 child_efer(struct vp *vp);
 bool pat_valid(u64 pat);
@@ -424,8 +423,7 @@ enum gva_result {
 	GVA_SUCCESS,
 	GVA_PAGE_NOT_PRESENT,
 	GVA_PRIVILEGE_VIOLATION,
-	GVA_INVALID_PAGE_TABLE_FLAGS,
-	GVA_GPA_UNMAPPED,
+	GVA_GPA_UNMAPPED = 4,	/* 3: reserved bits, which are not checked */
 	GVA_GPA_NO_READ_ACCESS,
 	GVA_GPA_NO_WRITE_ACCESS,
 };

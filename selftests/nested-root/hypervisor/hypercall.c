@@ -72,8 +72,7 @@ static bool root_buffer(u64 gpa)
 }
 
 /* Checks the control word and the addresses against the table. */
-static u16 check(const struct call *c, struct hcall *h, u64 control, u64 in,
-		 u64 out)
+static u16 check(const struct call *c, const struct hcall *h, u64 in, u64 out)
 {
 	u32 in_bytes = c->in + h->varhead * 8, out_bytes;
 
@@ -148,11 +147,12 @@ static u16 run(const struct call *c, struct hcall *h, struct counter *count)
 
 /**
  * do_hypercall() - a hypercall of the root
+ * @cpu: the processor whose root VP makes it
  * @control: hypercall input value (TLFS 3.7)
  * @in: GPA of the input, or the first register of a fast call
  * @out: GPA of the output, or the second register of a fast call
  *
- * Returns the hypercall result value: status and repetitions completed, the
+ * Return: the hypercall result value: status and repetitions completed, the
  * latter counted from the start of the list.
  */
 u64 do_hypercall(struct cpu *cpu, u64 control, u64 in, u64 out)
@@ -183,7 +183,7 @@ u64 do_hypercall(struct cpu *cpu, u64 control, u64 in, u64 out)
 
 	lock_hv();
 	count->calls++;
-	status = check(c, &h, control, in, out);
+	status = check(c, &h, in, out);
 	if (!status) {
 		h.done = h.start;
 		if (h.fast) {

@@ -83,7 +83,6 @@ u16 hv_create_partition(struct hcall *h)
 	pt->id = ++newest_partition;
 	pt->slot = slot;
 	pt->state = PARTITION_CREATED;
-	pt->flags = in[0];
 	pt->encrypted = isolation == HV_PARTITION_ISOLATION_TYPE_SNP;
 	*(u64 *)h->out = pt->id;
 	return HV_STATUS_SUCCESS;
@@ -418,8 +417,7 @@ u16 hv_install_intercept(struct hcall *h)
 		return HV_STATUS_INVALID_PARAMETER;
 	switch (type) {
 	case HV_INTERCEPT_TYPE_X64_IO_PORT:
-		pt->io_all = access;
-		break;
+		break;		/* all ports are reported anyway */
 	case HV_INTERCEPT_TYPE_X64_MSR:
 		pt->msr_all = access;
 		break;

@@ -13,8 +13,7 @@ struct spa_input {
 	u64 spa[];
 };
 
-static u16 set_pages(struct hcall *h, u64 pfn, u64 count, u8 from, u8 to,
-		     struct partition *pt)
+static u16 set_pages(u64 pfn, u64 count, u8 from, u8 to, struct partition *pt)
 {
 	u64 i;
 
@@ -65,7 +64,7 @@ static u16 modify(struct hcall *h, u32 needed, u8 from, u8 to)
 		if (pfn >= GFN_LIMIT || pfn % pages)
 			status = HV_STATUS_INVALID_PARAMETER;
 		else
-			status = set_pages(h, pfn, pages, from, to, pt);
+			status = set_pages(pfn, pages, from, to, pt);
 	}
 	return status;
 }

@@ -81,7 +81,6 @@ static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 
 /* Bit numbers in intercepts[] */
 #define ICPT_CR_WRITE(n)	(16 + (n))
-#define ICPT_EXCEPTION(v)	(64 + (v))
 #define ICPT_INTR		96
 #define ICPT_NMI		97
 #define ICPT_CR0_SEL_WRITE	101

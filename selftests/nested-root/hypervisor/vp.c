@@ -435,7 +435,7 @@ enum vp_exit vp_run(struct cpu *cpu, struct vp *vp)
 	do {
 		guard_lme(vp);
 		run_once(cpu, vp);
-		exit = child_exit(cpu, vp);
+		exit = child_exit(vp);
 	} while (exit == VP_CONTINUE);
 	fpu_switch(&vp->cpu, &cpu->root);
 	lock_hv();
