@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * From the multiboot loader's 32-bit protected mode, and from an AP's real
- * mode after SIPI, to 64-bit C. Both end on a 16 KiB stack whose lowest word
- * holds the address of the CPU's struct cpu.
+ * mode after SIPI, to 64-bit C. Both end on a 16 KiB stack, one of an array in
+ * the order of the APIC IDs: this_cpu() knows the processor by it.
  */
 #define STACK_SHIFT	14
 #define AP_TRAMPOLINE	0x8000

@@ -169,11 +169,15 @@ static bool leads_to(struct insn *in, u64 gva, u64 gpa, u64 *found)
 
 /**
  * find_gva() - the virtual address behind a memory intercept
+ * @vp: who made the access
  * @gpa: what the nested page fault reported
  * @insn: the instruction's bytes, as many as could be read
+ * @length: their number
+ * @gva: set where the address is known
  *
- * Context: hv_lock held, VP not running. Returns false where it is not known;
- * 16-bit addressing is not decoded.
+ * Context: hv_lock held, VP not running.
+ *
+ * Return: false where it is not known; 16-bit addressing is not decoded
  */
 bool find_gva(struct vp *vp, u64 gpa, const u8 *insn, u32 length, u64 *gva)
 {

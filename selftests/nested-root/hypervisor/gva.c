@@ -67,11 +67,16 @@ static enum gva_result check_rights(const struct vmcb *v, u64 rights, u32 how)
 }
 
 /**
- * gva_translate() - what a VP's access to @gva would reach
+ * gva_translate() - what a VP's access would reach
+ * @pt: the VP's partition, which may be the root
+ * @v: the VP's state
+ * @gva: of the access
  * @how: GVA_READ, GVA_WRITE, GVA_EXECUTE, GVA_PRIVILEGE_EXEMPT
  * @gpa: set on success and where only the GPA's own rights are missing
  *
  * Context: hv_lock held. A/D bits are not set.
+ *
+ * Return: GVA_SUCCESS, or the first thing that forbids the access
  */
 enum gva_result gva_translate(struct partition *pt, struct vmcb *v, u64 gva,
 			      u32 how, u64 *gpa)

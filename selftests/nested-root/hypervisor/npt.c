@@ -256,10 +256,16 @@ bool npt_lookup(struct partition *pt, u64 gfn, struct slat_entry *e)
 }
 
 /**
- * npt_map() - map one 4K page, or with @large one 2M page, at @gfn
+ * npt_map() - map one page; supersedes what was there
+ * @pt: the child partition
+ * @gfn: where
+ * @spa: what; 0 for a no-access entry
+ * @flags: SLAT_*
+ * @large: 2 MiB, not 4 KiB
  *
- * Supersedes what was there. The caller has checked alignment, the GPA limit
- * and the ownership of the pages.
+ * The caller has checked alignment, the GPA limit and the ownership of the pages.
+ *
+ * Return: HV_STATUS_*
  */
 u16 npt_map(struct partition *pt, u64 gfn, u64 spa, u32 flags, bool large)
 {
