@@ -268,8 +268,7 @@ static void exit_xsetbv(struct vp *vp)
 		inject_exception(v, 13, 0);
 		return;
 	}
-	asm volatile("xsetbv" : : "c"(0), "a"((u32)value),
-		     "d"((u32)(value >> 32)));
+	xsetbv(value);
 	v->rip += 3;
 }
 

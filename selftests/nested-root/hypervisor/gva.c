@@ -22,13 +22,9 @@
 void *gpa_pointer(struct partition *pt, u64 gpa, bool write)
 {
 	struct slat_entry e;
-	struct page_info *info;
 
-	if (pt == &root_partition) {
-		info = page_of(gpa);
-		return info && (info->kind == PAGE_ROOT || info->root_ok) ?
-		       (void *)gpa : NULL;
-	}
+	if (pt == &root_partition)
+		return root_ram(gpa) ? (void *)gpa : NULL;
 	if (!npt_lookup(pt, gpa >> PAGE_SHIFT, &e) || !(e.flags & SLAT_R) ||
 	    (write && !(e.flags & SLAT_W)) || !page_of(e.spa))
 		return NULL;
@@ -42,8 +38,7 @@ static enum gva_result gpa_result(struct partition *pt, u64 gpa, u32 how)
 	struct slat_entry e;
 
 	if (pt == &root_partition)
-		return gpa_pointer(pt, gpa, false) ? GVA_SUCCESS :
-						     GVA_GPA_UNMAPPED;
+		return root_ram(gpa) ? GVA_SUCCESS : GVA_GPA_UNMAPPED;
 	if (!npt_lookup(pt, gpa >> PAGE_SHIFT, &e))
 		return GVA_GPA_UNMAPPED;
 	if (!(e.flags & SLAT_R))

@@ -267,6 +267,7 @@ void *heap_try_page(void);
 void *heap_pages(u64 count);
 void heap_free(void *page);
 struct page_info *page_of(u64 spa);
+bool root_ram(u64 spa);
 void *pool_alloc(struct pool *pool);
 void pool_free(struct pool *pool, void *page);
 void pool_free_deferred(struct pool *pool);
@@ -327,6 +328,7 @@ void msrpm_intercept(u8 *map, u32 msr, bool read, bool write);
 void inject_exception(struct vmcb *vmcb, u32 vector, s64 error);
 void cpuid(u32 leaf, u32 subleaf, u32 *r);
 void fpu_switch(struct vcpu *from, struct vcpu *to);
+void xsetbv(u64 v);
 u64 rdmsr(u32 msr);
 void wrmsr(u32 msr, u64 value);
 
@@ -355,6 +357,7 @@ u64 child_hypercall(struct vp *vp, u64 control);
 
 /* partition.c, slat.c, spa.c, vp.c, vpregs.c, vpstate.c, power.c: one function a call */
 struct partition *find_partition(u64 id);
+u16 find_child(u64 id, struct partition **pt);
 struct partition *partition_after(u64 id);
 u16 hv_create_partition(struct hcall *h);
 u16 hv_initialize_partition(struct hcall *h);
@@ -397,6 +400,7 @@ u16 find_vp_stopped(u64 id, u32 index, u8 vtl, struct vp **vp);
 bool stop_one(struct partition *pt);
 void kick_running(struct partition *pt);
 void vp_destroy(struct vp *vp);
+void release_page(struct pool *pool, void *page);
 void vp_resume(struct vp *vp);
 void set_explicit_suspend(struct vp *vp, bool on);
 void regpage_in(struct vp *vp);

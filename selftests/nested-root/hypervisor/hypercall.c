@@ -63,14 +63,6 @@ static const struct call calls[HVCALL_COUNT] = {
 
 static u8 in_copy[MAX_CPUS][PAGE_SIZE], out_copy[MAX_CPUS][PAGE_SIZE];
 
-/* RAM of the root that a call may read or write. */
-static bool root_buffer(u64 gpa)
-{
-	struct page_info *info = page_of(gpa);
-
-	return info && (info->kind == PAGE_ROOT || info->root_ok);
-}
-
 /* Checks the control word and the addresses against the table. */
 static u16 check(const struct call *c, const struct hcall *h, u64 in, u64 out)
 {
@@ -94,7 +86,7 @@ static u16 check(const struct call *c, const struct hcall *h, u64 in, u64 out)
 			return HV_STATUS_INVALID_ALIGNMENT;
 		if ((in & 4095) + in_bytes + h->reps * c->in_rep > PAGE_SIZE)
 			return HV_STATUS_INVALID_HYPERCALL_INPUT;
-		if (!root_buffer(in))
+		if (!root_ram(in))
 			return HV_STATUS_INVALID_PARAMETER;
 	}
 	if (out_bytes) {
@@ -102,7 +94,7 @@ static u16 check(const struct call *c, const struct hcall *h, u64 in, u64 out)
 			return HV_STATUS_INVALID_ALIGNMENT;
 		if ((out & 4095) + out_bytes > PAGE_SIZE)
 			return HV_STATUS_INVALID_HYPERCALL_INPUT;
-		if (!root_buffer(out))
+		if (!root_ram(out))
 			return HV_STATUS_INVALID_PARAMETER;
 	}
 	return HV_STATUS_SUCCESS;
@@ -203,7 +195,7 @@ u64 do_hypercall(struct cpu *cpu, u64 control, u64 in, u64 out)
 		if (c->out_rep)
 			h.out_len = h.done * c->out_rep;
 		/* Repetitions before the start index were written by the first call. */
-		if (h.out_len && (!status || c->out_rep) && root_buffer(out)) {
+		if (h.out_len && (!status || c->out_rep) && root_ram(out)) {
 			u32 skip = h.start * c->out_rep;
 
 			memcpy((void *)(out + skip), h.out + skip,

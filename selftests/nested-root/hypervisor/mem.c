@@ -71,6 +71,14 @@ struct page_info *page_of(u64 spa)
 	return info;
 }
 
+/* RAM that the root may access: its own, and what is shared with it. */
+bool root_ram(u64 spa)
+{
+	struct page_info *info = page_of(spa);
+
+	return info && (info->kind == PAGE_ROOT || info->root_ok);
+}
+
 /* A zeroed page, or NULL: the caller answers INSUFFICIENT_MEMORY. */
 void *pool_alloc(struct pool *pool)
 {

@@ -414,11 +414,10 @@ static u64 *root_table(void)
 	return NULL;
 }
 
+/* Where there is no RAM there may be devices. */
 static bool root_may_access(u64 spa)
 {
-	struct page_info *info = page_of(spa);
-
-	return !info || info->kind == PAGE_ROOT || info->root_ok;
+	return !page_of(spa) || root_ram(spa);
 }
 
 /* The page table for a 2M range: 4K identity entries for what is the root's. */

@@ -48,7 +48,7 @@ struct partition *partition_after(u64 id)
 	return best;
 }
 
-static u16 find_child(u64 id, struct partition **pt)
+u16 find_child(u64 id, struct partition **pt)
 {
 	*pt = find_partition(id);
 	if (!*pt)
@@ -123,11 +123,8 @@ u16 hv_finalize_partition(struct hcall *h)
 		if (pt->vp[i])
 			vp_destroy(pt->vp[i]);
 	for (i = 0; i < ARRAY_SIZE(pt->stats); i++) {
-		if (!pt->stats[i])
-			continue;
-		page_of((u64)pt->stats[i])->root_ok = false;
-		root_set_access((u64)pt->stats[i], false);
-		pool_add(&pt->pool, pt->stats[i]);
+		if (pt->stats[i])
+			release_page(&pt->pool, pt->stats[i]);
 		pt->stats[i] = NULL;
 	}
 	npt_destroy(pt);

@@ -8,11 +8,10 @@
 
 static u16 find_active(u64 id, struct partition **pt)
 {
-	*pt = find_partition(id);
-	if (!*pt)
-		return HV_STATUS_INVALID_PARTITION_ID;
-	if (*pt == &root_partition)
-		return HV_STATUS_ACCESS_DENIED;
+	u16 status = find_child(id, pt);
+
+	if (status)
+		return status;
 	return (*pt)->state == PARTITION_ACTIVE ? HV_STATUS_SUCCESS :
 						  HV_STATUS_INVALID_PARTITION_STATE;
 }

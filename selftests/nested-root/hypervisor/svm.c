@@ -23,7 +23,7 @@ static u64 read_cr4(void)
 	return v;
 }
 
-static void xsetbv(u64 v)
+void xsetbv(u64 v)
 {
 	asm volatile("xsetbv" : : "c"(0), "a"((u32)v), "d"((u32)(v >> 32)));
 }

@@ -64,12 +64,11 @@ void kick_running(struct partition *pt)
 u16 find_vp_stopped(u64 id, u32 index, u8 vtl, struct vp **vp)
 {
 	for (;;) {
-		struct partition *pt = find_partition(id);
+		struct partition *pt;
+		u16 status = find_child(id, &pt);
 
-		if (!pt)
-			return HV_STATUS_INVALID_PARTITION_ID;
-		if (pt == &root_partition)
-			return HV_STATUS_ACCESS_DENIED;
+		if (status)
+			return status;
 		if (index >= MAX_VPS || !pt->vp[index])
 			return HV_STATUS_INVALID_VP_INDEX;
 		if (vtl & ~0x10)	/* only VTL 0 exists */
@@ -158,7 +157,8 @@ u16 hv_create_vp(struct hcall *h)
 	return HV_STATUS_SUCCESS;
 }
 
-static void release_page(struct pool *pool, void *page)
+/* A page that shared_page() made, back to the pool. */
+void release_page(struct pool *pool, void *page)
 {
 	page_of((u64)page)->root_ok = false;
 	root_set_access((u64)page, false);
@@ -455,13 +455,12 @@ u16 hv_dispatch_vp(struct hcall *h)
 {
 	const u64 *in = (const u64 *)h->in;
 	u32 *out = (u32 *)h->out, flags = in[1] >> 32;
-	struct partition *pt = find_partition(in[0]);
+	struct partition *pt;
+	u16 status = find_child(in[0], &pt);
 	struct vp *vp;
 
-	if (!pt)
-		return HV_STATUS_INVALID_PARTITION_ID;
-	if (pt == &root_partition)
-		return HV_STATUS_ACCESS_DENIED;
+	if (status)
+		return status;
 	if ((u32)in[1] >= MAX_VPS || !pt->vp[(u32)in[1]])
 		return HV_STATUS_INVALID_VP_INDEX;
 	if (flags & ~HV_DISPATCH_FLAGS)
