@@ -9,8 +9,6 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=$(realpath -m "$CACHE")
 JOBS=$(nproc)
 export LC_ALL=C.UTF-8
-# A function in $() that fails ends there, as it does elsewhere
-shopt -s inherit_errexit
 
 # Commits that scripts make have a fixed committer, so their ids depend on
 # nothing but their content; the user's git configuration does not matter.
