@@ -19,7 +19,6 @@
 #include "../kselftest_harness.h"
 #include "mshv_util.h"
 
-#define THP			"/sys/kernel/mm/transparent_hugepage/"
 #define KHUGEPAGED		THP "khugepaged/"
 #define SCHED			"/sys/kernel/debug/sched/numa_balancing/"
 #define MEMORY_BLOCKS		"/sys/devices/system/memory/"

@@ -17,7 +17,6 @@
 #include "mshv_util.h"
 
 #define DEBUGFS		"/sys/kernel/debug/"
-#define THP		"/sys/kernel/mm/transparent_hugepage/"
 
 FIXTURE(pressure)
 {

@@ -302,6 +302,7 @@ void swap_stop(char *name);
 bool setting_set(const char *path, const char *value);
 void settings_restore(void);
 
+#define THP	"/sys/kernel/mm/transparent_hugepage/"
 #define KSM	"/sys/kernel/mm/ksm/"
 struct ksm_settings {
 	char run[16], scan[16], pause[16];
