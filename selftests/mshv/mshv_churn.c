@@ -119,6 +119,7 @@ TEST_F(churn, compacted)
 
 	if (access("/proc/sys/vm/compact_memory", W_OK))
 		SKIP(return, "needs: CONFIG_COMPACTION");
+	EXPECT_TRUE(free_to_zones());
 	/* Pages of the guest and of somebody else in turn, who then goes away */
 	holes = mshv_alloc(BACKING_ANON, BYTES);
 	ASSERT_NE(NULL, holes);

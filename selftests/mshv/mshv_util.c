@@ -844,6 +844,12 @@ void settings_restore(void)
 	settings_put_back(false);
 }
 
+bool free_to_zones(void)
+{
+	return setting_set("/proc/sys/vm/percpu_pagelist_high_fraction",
+			   "100000");
+}
+
 /*
  * Tests count pages and intercepts: nobody else is to take pages away to see who
  * uses them.

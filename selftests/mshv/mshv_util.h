@@ -302,6 +302,12 @@ void swap_stop(char *name);
 bool setting_set(const char *path, const char *value);
 void settings_restore(void);
 
+/*
+ * CPUs keep next to nothing of what is freed, until settings_restore(): compaction
+ * moves pages only to what is in the free lists of a zone.
+ */
+bool free_to_zones(void);
+
 #define THP	"/sys/kernel/mm/transparent_hugepage/"
 #define KSM	"/sys/kernel/mm/ksm/"
 struct ksm_settings {
