@@ -187,16 +187,15 @@ static bool ksm_scan(void)
 {
 	const long end = read_number(KSM "full_scans") + KSM_SCANS;
 	const u64 start = now_ms();
-	struct ksm_settings old;
 	bool done = false;
 
-	if (!ksm_start(&old))
+	if (!ksm_start())
 		return false;
 	while (!done && now_ms() - start < STUCK_MSEC) {
 		usleep(10000);
 		done = read_number(KSM "full_scans") >= end;
 	}
-	ksm_stop(&old);
+	ksm_stop();
 	return done;
 }
 

@@ -398,49 +398,34 @@ __attribute__((constructor)) static void options(void)
 		opt.script = text;
 }
 
-static const char * const ksm_files[] = {
-	KSM "run", KSM "pages_to_scan", KSM "sleep_millisecs",
-};
-
-/* Settings of the system */
-struct settings {
-	char swap[SWAP_NAME];
-	char ksm[ARRAY_SIZE(ksm_files)][16];
-};
-
-static bool prepare(struct settings *settings)
+static bool prepare(char *swap)
 {
 	struct sigaction kick = { .sa_handler = on_kick };
-	unsigned int i;
 
 	fuzz = mmap(NULL, sizeof(*fuzz), PROT_READ | PROT_WRITE,
 		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (fuzz == MAP_FAILED)
 		return false;
-	swap_start(settings->swap);
-	for (i = 0; i < ARRAY_SIZE(ksm_files); i++)
-		read_file(ksm_files[i], settings->ksm[i], sizeof(settings->ksm[i]));
-	write_file(KSM "pages_to_scan", "1000");
-	write_file(KSM "sleep_millisecs", "5");
+	swap_start(swap);
+	/* Operations start and stop it */
+	setting_set(KSM "run", "0");
+	setting_set(KSM "pages_to_scan", "1000");
+	setting_set(KSM "sleep_millisecs", "5");
 	signal(SIGALRM, on_alarm);
 	alarm(opt.seconds + 120);
 	/* Without SA_RESTART, so that it ends MSHV_RUN_VP */
 	return !sigaction(SIGUSR1, &kick, NULL);
 }
 
-static void restore(struct settings *settings)
+static void restore(char *swap)
 {
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(ksm_files); i++)
-		if (settings->ksm[i][0])
-			write_file(ksm_files[i], settings->ksm[i]);
-	swap_stop(settings->swap);
+	settings_restore();
+	swap_stop(swap);
 }
 
 FIXTURE(fuzz)
 {
-	struct settings settings;
+	char swap[SWAP_NAME];
 };
 
 FIXTURE_VARIANT(fuzz)
@@ -459,12 +444,12 @@ FIXTURE_SETUP(fuzz)
 	require_feature(FEATURE_MOVABLE);
 	if (opt.script)
 		SKIP(return, "SCRIPT is run instead");
-	ASSERT_TRUE(prepare(&self->settings));
+	ASSERT_TRUE(prepare(self->swap));
 }
 
 FIXTURE_TEARDOWN(fuzz)
 {
-	restore(&self->settings);
+	restore(self->swap);
 }
 
 /* The number of VPs is part of the sequence, too */
@@ -506,7 +491,7 @@ TEST_F_TIMEOUT(fuzz, all_at_once, FOREVER)
 
 FIXTURE(script)
 {
-	struct settings settings;
+	char swap[SWAP_NAME];
 	struct op ops[LOG_SIZE];
 };
 
@@ -514,12 +499,12 @@ FIXTURE_SETUP(script)
 {
 	require_mshv();
 	require_feature(FEATURE_MOVABLE);
-	ASSERT_TRUE(prepare(&self->settings));
+	ASSERT_TRUE(prepare(self->swap));
 }
 
 FIXTURE_TEARDOWN(script)
 {
-	restore(&self->settings);
+	restore(self->swap);
 }
 
 /* Are wrong values found, and is the script cut down to what makes them? */

@@ -821,13 +821,15 @@ static bool setting_change(const char *path, const char *value,
 	return true;
 }
 
-static void settings_put_back(bool whole_program)
+/* Those whose paths start with one */
+static void settings_put_back(const char *prefix, bool whole_program)
 {
 	unsigned int i = settings == MAP_FAILED ? 0 : SETTINGS;
 
 	while (i--) {
 		if (!settings[i].used ||
-		    (settings[i].whole_program && !whole_program))
+		    (settings[i].whole_program && !whole_program) ||
+		    strncmp(settings[i].path, prefix, strlen(prefix)))
 			continue;
 		write_file(settings[i].path, settings[i].was);
 		settings[i].used = false;
@@ -841,7 +843,7 @@ bool setting_set(const char *path, const char *value)
 
 void settings_restore(void)
 {
-	settings_put_back(false);
+	settings_put_back("", false);
 }
 
 bool free_to_zones(void)
@@ -866,7 +868,7 @@ __attribute__((constructor)) static void settings_start(void)
 __attribute__((destructor)) static void settings_end(void)
 {
 	if (settings_of == getpid())
-		settings_put_back(true);
+		settings_put_back("", true);
 }
 
 #define MEMINFO		"/proc/meminfo"
@@ -1427,33 +1429,27 @@ static bool merged(u8 *mem, size_t pages)
 	return pfn;
 }
 
-bool ksm_start(struct ksm_settings *old)
+bool ksm_start(void)
 {
-	return read_file(KSM "run", old->run, sizeof(old->run)) &&
-	       read_file(KSM "pages_to_scan", old->scan, sizeof(old->scan)) &&
-	       read_file(KSM "sleep_millisecs", old->pause, sizeof(old->pause)) &&
-	       write_file(KSM "pages_to_scan", "10000") &&
-	       write_file(KSM "sleep_millisecs", "1") &&
-	       write_file(KSM "run", "1");
+	return setting_set(KSM "pages_to_scan", "10000") &&
+	       setting_set(KSM "sleep_millisecs", "1") &&
+	       setting_set(KSM "run", "1");
 }
 
-void ksm_stop(const struct ksm_settings *old)
+void ksm_stop(void)
 {
-	write_file(KSM "run", old->run);
-	write_file(KSM "pages_to_scan", old->scan);
-	write_file(KSM "sleep_millisecs", old->pause);
+	settings_put_back(KSM, false);
 }
 
 const char *ksm_merge(u8 *mem, size_t pages)
 {
-	struct ksm_settings old;
 	int i;
 
-	if (madvise(mem, pages * PAGE_SIZE, MADV_MERGEABLE) || !ksm_start(&old))
+	if (madvise(mem, pages * PAGE_SIZE, MADV_MERGEABLE) || !ksm_start())
 		return "needs: KSM";
 	for (i = 0; i < 1000 && !merged(mem, pages); i++)
 		usleep(10000);
-	ksm_stop(&old);
+	ksm_stop();
 	return merged(mem, pages) ? NULL : "needs: KSM that merges within 10 s";
 }
 

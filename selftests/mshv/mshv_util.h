@@ -310,13 +310,11 @@ bool free_to_zones(void);
 
 #define THP	"/sys/kernel/mm/transparent_hugepage/"
 #define KSM	"/sys/kernel/mm/ksm/"
-struct ksm_settings {
-	char run[16], scan[16], pause[16];
-};
 
 /* Have KSM scan all it is given, without a pause, until ksm_stop() */
-bool ksm_start(struct ksm_settings *old);
-void ksm_stop(const struct ksm_settings *old);
+bool ksm_start(void);
+void ksm_stop(void);
+
 /* Have KSM merge pages that are equal; NULL, or the reason to skip */
 const char *ksm_merge(u8 *mem, size_t pages);
 
