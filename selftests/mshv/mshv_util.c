@@ -978,7 +978,7 @@ static u64 find_hpet(void)
 
 void *mshv_alloc_mmio(u64 *spa)
 {
-	void *addr;
+	u8 *addr;
 	int fd;
 
 	*spa = find_hpet();
@@ -987,9 +987,12 @@ void *mshv_alloc_mmio(u64 *spa)
 	fd = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
-	addr = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, *spa);
+	addr = mmap(NULL, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    *spa - PAGE_SIZE);
 	close(fd);
-	return addr == MAP_FAILED ? NULL : addr;
+	if (addr == MAP_FAILED)
+		return NULL;
+	return addr + PAGE_SIZE;
 }
 
 int mshv_alloc_file(void **addr, size_t size)

@@ -239,7 +239,10 @@ enum mshv_backing {
 void *mshv_alloc(enum mshv_backing backing, size_t size);
 /* BACKING_MEMFD, with the file descriptor: -1 if that cannot be had */
 int mshv_alloc_memfd(void **addr, size_t size, size_t align);
-/* A page of device memory, the registers of a timer: it is safe to read; or NULL */
+/*
+ * A page of device memory, the registers of a timer: it is safe to read; or NULL. It
+ * is the second one of its VMA, so that who takes that for its start is found out.
+ */
 void *mshv_alloc_mmio(u64 *spa);
 /* BACKING_FILE, the same */
 int mshv_alloc_file(void **addr, size_t size);
