@@ -53,7 +53,6 @@ FIXTURE_SETUP(churn)
 	mshv_pt_init(&self->pt);
 	self->kmsg = kmsg_open();
 	require_feature(FEATURE_MOVABLE);
-	require_no_race_of_qemu();
 	self->pages = 2 * HUGE_PAGES;
 	if (variant->backing == BACKING_HUGETLB)
 		require_hugetlb(4);
@@ -497,7 +496,6 @@ FIXTURE_SETUP(huge)
 	mshv_pt_init(&self->pt);
 	self->kmsg = kmsg_open();
 	require_feature(FEATURE_MOVABLE);
-	require_no_race_of_qemu();
 	self->pages = 2 * HUGE_PAGES;
 	self->mem = mshv_alloc(BACKING_THP, BYTES);
 	if (!self->mem)

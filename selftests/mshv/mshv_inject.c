@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Hypercalls that fail, take long, or want memory: each one that the driver makes
- * in the life of a partition, and what is left of the partition after that.
+ * Hypercalls that fail, take long, or want memory: those that the driver makes in
+ * the life of a partition, and what is left of the partition after that.
  *
  * What must be there: a VMM that tries again gets what it wanted; when it gives up,
  * and in the end, no partition, no page and no pin is left, and the next partition

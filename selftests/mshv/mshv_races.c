@@ -45,7 +45,6 @@ FIXTURE_SETUP(races)
 	mshv_pt_init(&self->pt);
 	self->kmsg = kmsg_open();
 	require_feature(FEATURE_MOVABLE);
-	require_no_race_of_qemu();
 	self->pages = 2 * HUGE_PAGES;
 	self->mem = mshv_alloc(variant->backing, self->pages * PAGE_SIZE);
 	if (!self->mem)
@@ -454,7 +453,7 @@ static void *run_restless(void *arg)
 					  restless->args);
 		if (restless->ret == HVMSG_UNMAPPED_GPA ||
 		    restless->ret == HVMSG_GPA_INTERCEPT)
-			restless->intercepts++;
+			WRITE_ONCE(restless->intercepts, restless->intercepts + 1);
 		else if (restless->ret != HVMSG_X64_HALT)
 			return NULL;
 		restless->ret = 0;
@@ -464,9 +463,25 @@ static void *run_restless(void *arg)
 	return NULL;
 }
 
+/* Do both find that the region is gone, within 5 s? */
+static bool missed_by_both(struct restless *restless)
+{
+	const u64 before[] = { READ_ONCE(restless[0].intercepts),
+			       READ_ONCE(restless[1].intercepts) };
+	const u64 start = now_ms();
+	unsigned int i;
+
+	for (i = 0; i < 2 && now_ms() - start < 5000;) {
+		if (READ_ONCE(restless[i].intercepts) > before[i])
+			i++;
+		else
+			usleep(1000);
+	}
+	return i == 2;
+}
+
 TEST_F_TIMEOUT(races, region_comes_and_goes_while_vps_use_it, 60)
 {
-	u64 gpa_intercepts = 0;
 	pthread_t thread[2];
 	struct restless restless[2];
 	unsigned int i;
@@ -487,15 +502,16 @@ TEST_F_TIMEOUT(races, region_comes_and_goes_while_vps_use_it, 60)
 		test_unmap(&self->pt, TEST_GFN, self->mem, BYTES);
 		if (oracle_present())
 			test_slat_empty(&self->pt, TEST_GFN, self->pages);
+		/* They do not always come to it before it is back */
+		if (i % 8 == 7)
+			EXPECT_TRUE(missed_by_both(restless));
 	}
 	create_region();
 	for (i = 0; i < 2; i++) {
 		WRITE_ONCE(restless[i].stop, true);
 		pthread_join(thread[i], NULL);
 		EXPECT_EQ(0, restless[i].ret);
-		gpa_intercepts += restless[i].intercepts;
 	}
-	EXPECT_LT(0, gpa_intercepts);
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));

@@ -50,7 +50,6 @@ FIXTURE_SETUP(storm)
 	mshv_pt_init(&self->pt);
 	self->kmsg = kmsg_open();
 	require_feature(FEATURE_MOVABLE);
-	require_no_race_of_qemu();
 	self->pages = 4 * HUGE_PAGES;
 	self->mem = mshv_alloc(variant->backing, BYTES);
 	if (!self->mem)
@@ -168,7 +167,6 @@ FIXTURE_SETUP(file)
 	self->kmsg = kmsg_open();
 	self->fd = -1;
 	require_feature(FEATURE_MOVABLE);
-	require_no_race_of_qemu();
 	why = disk_start();
 	if (why)
 		SKIP(return, "%s", why);

@@ -486,15 +486,6 @@ unsigned int online_cpus(void);
 		SKIP(return, "needs: %u CPUs", (_nr)); \
 } while (0)
 
-/*
- * For VPs that run and fault all the time: QEMU's emulation of x87 on one CPU
- * sooner or later breaks nested paging on another
- */
-#define require_no_race_of_qemu() do { \
-	if (oracle_present() && online_cpus() > 1) \
-		SKIP(return, "needs: one CPU, or no emulation of it"); \
-} while (0)
-
 #define require_hugetlb(_pages) do { \
 	if (!hugetlb_reserve(_pages)) \
 		SKIP(return, "needs: %u huge pages", (_pages)); \
