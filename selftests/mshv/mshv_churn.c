@@ -324,7 +324,7 @@ TEST_F(churn, reclaimed_from_its_cgroup)
 static void advise(pid_t pid, u8 *mem, size_t bytes, int fd)
 {
 	const size_t part = bytes / 8;
-	const int advices[] = { MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED };
+	const int advice[] = { MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED };
 	int pidfd = syscall(434 /* pidfd_open */, pid, 0);
 	unsigned int i;
 	long ret = 0;
@@ -333,7 +333,7 @@ static void advise(pid_t pid, u8 *mem, size_t bytes, int fd)
 		struct iovec range = { mem + i % 8 * part, part };
 
 		ret = syscall(440 /* process_madvise */, pidfd, &range, 1UL,
-			      advices[i % ARRAY_SIZE(advices)], 0);
+			      advice[i % ARRAY_SIZE(advice)], 0);
 		usleep(10000);
 	}
 	ret = pidfd < 0 || ret < 0 ? errno : 0;
