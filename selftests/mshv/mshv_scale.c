@@ -42,7 +42,7 @@ FIXTURE_SETUP(scale)
 
 FIXTURE_TEARDOWN(scale)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	EXPECT_EQ(self->pins, pin_balance());
 }
 
@@ -103,8 +103,24 @@ TEST_F_TIMEOUT(scale, regions_are_found_without_a_walk, 600)
 			    GUEST_ARGS(.rdi = TEST_GPA + PAGE_SIZE)));
 	for (i = 0; i < nr; i += 2)
 		ASSERT_EQ(0, unmap_one(&self->pt, mem, i));
+	/* The others are there, and all of them give back what they have at once */
+	for (i = 1; i < nr; i += nr / 100)
+		test_guest(&self->pt.vp[0], guest_write,
+			   .rdi = TEST_GPA + 2 * i * PAGE_SIZE, .rsi = i + 2);
+	for (i = 1; i < nr; i += nr / 100) {
+		EXPECT_EQ(i + 2, *quad(mem, 2 * i));
+		if (oracle_present() && pagemap_usable())
+			test_slat(&self->pt, TEST_GFN + 2 * i, quad(mem, 2 * i), 1,
+				  SLAT_RWX, false);
+	}
+	ASSERT_EQ(0, madvise(mem, bytes, MADV_DONTNEED));
+	for (i = 1; i < nr; i += nr / 100)
+		if (!mshv_missing(FEATURE_MOVABLE))
+			EXPECT_FALSE(accessible(&self->pt, TEST_GFN + 2 * i));
 	for (i = 1; i < nr; i += 2)
 		ASSERT_EQ(0, unmap_one(&self->pt, mem, i));
+	if (oracle_present())
+		test_slat_empty(&self->pt, TEST_GFN, 2 * nr);
 	mshv_free(mem, bytes);
 }
 
@@ -190,20 +206,39 @@ TEST_F_TIMEOUT(scale, sixteen_vps_fault_in_one_region, 120)
 TEST_F_TIMEOUT(scale, sparse_terabyte, 120)
 {
 	const u64 size = 1024 * GIB;
+	/* Pages of the VMM, where no GPA of the guest's page tables is */
+	const u64 far[] = {
+		4 * GIB + 3 * PAGE_SIZE, 512 * GIB + 511 * PAGE_SIZE,
+		size - HUGE_SIZE, size - PAGE_SIZE,
+	};
 	u64 gpa, step = 96 * HUGE_SIZE;
+	size_t i;
 	u8 *mem;
 
 	require_feature(FEATURE_FAST_NO_ACCESS);
+	require_pagemap();
 	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_NE(MAP_FAILED, mem);
 	ASSERT_EQ(0, madvise(mem, size, MADV_NOHUGEPAGE));
+	for (i = 0; i < ARRAY_SIZE(far); i++)
+		*quad(mem, far[i] / PAGE_SIZE) = i;
 	test_pt_setup(&self->pt, 1);
 	test_map(&self->pt, TEST_GFN, mem, size, MEM_RWX);
+	for (i = 0; i < ARRAY_SIZE(far); i++) {
+		const u64 page = far[i] / PAGE_SIZE;
+
+		test_slat(&self->pt, TEST_GFN + page, quad(mem, page), 1, SLAT_RWX, true);
+		ASSERT_EQ(0, madvise(quad(mem, page), PAGE_SIZE, MADV_DONTNEED));
+		EXPECT_FALSE(accessible(&self->pt, TEST_GFN + page));
+	}
 	for (gpa = TEST_GPA; gpa < GUEST_GPA_LIMIT; gpa += step)
 		test_guest(&self->pt.vp[0], guest_write, .rdi = gpa, .rsi = gpa);
 	for (gpa = TEST_GPA; gpa < GUEST_GPA_LIMIT; gpa += step)
 		EXPECT_EQ(gpa, *(u64 *)(mem + (gpa - TEST_GPA)));
+	for (gpa = TEST_GPA; gpa < GUEST_GPA_LIMIT; gpa += step)
+		test_slat(&self->pt, gpa / PAGE_SIZE, mem + (gpa - TEST_GPA), HUGE_PAGES,
+			  SLAT_RWX, false);
 	/* To take back all of it costs what is there */
 	ASSERT_EQ(0, oracle_reset());
 	ASSERT_EQ(0, madvise(mem, size, MADV_DONTNEED));
@@ -214,6 +249,33 @@ TEST_F_TIMEOUT(scale, sparse_terabyte, 120)
 				      (GUEST_GPA_LIMIT - TEST_GPA) / PAGE_SIZE));
 	test_guest_result(0, &self->pt.vp[0], guest_read, .rdi = TEST_GPA);
 	test_unmap(&self->pt, TEST_GFN, mem, size);
+	munmap(mem, size);
+}
+
+/* There is less memory than it takes to know what of it is mapped */
+TEST_F(scale, region_the_host_cannot_keep_track_of_is_refused)
+{
+	const u64 size = 120 * 1024 * GIB;
+	int messages;
+	u8 *mem;
+
+	require_feature(FEATURE_MOVABLE);
+	if (read_field("/proc/meminfo", "MemTotal") > 3 << 20)
+		SKIP(return, "needs: 3 GiB of memory at most");
+	messages = kmsg_open();
+	ASSERT_LE(0, messages);
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	test_pt_setup(&self->pt, 1);
+	test_err_map(ENOMEM, &self->pt, TEST_GFN, mem, size, MEM_RWX);
+	test_slat_empty(&self->pt, TEST_GFN, size / PAGE_SIZE);
+	EXPECT_EQ(0, kmsg_complaints(messages));
+	close(messages);
+	/* The next one is not affected */
+	test_map(&self->pt, TEST_GFN, mem, HUGE_SIZE, MEM_RWX);
+	test_guest(&self->pt.vp[0], guest_write, .rdi = TEST_GPA, .rsi = 5);
+	EXPECT_EQ(5, *quad(mem, 0));
 	munmap(mem, size);
 }
 
