@@ -71,7 +71,7 @@ FIXTURE_SETUP(churn)
 FIXTURE_TEARDOWN(churn)
 {
 	load_stop(&self->load, NULL);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 	settings_restore();
 	swap_stop(self->swap);
@@ -516,7 +516,7 @@ FIXTURE_SETUP(huge)
 FIXTURE_TEARDOWN(huge)
 {
 	load_stop(&self->load, NULL);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, BYTES);
 	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
 }

@@ -57,7 +57,7 @@ FIXTURE_TEARDOWN(encrypted)
 	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
 	oracle_inject_cancel(HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS);
 	oracle_inject_cancel(HVCALL_RELEASE_SPARSE_SPA_PAGE_HOST_ACCESS);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, SIZE);
 	free(self->pfns);
 }

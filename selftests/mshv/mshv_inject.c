@@ -38,7 +38,7 @@
 #define STATE_FINALIZED	3
 
 /* From when on hypercalls fail */
-enum phase { FROM_THE_START, AT_TAKE_BACK, AT_UNMAP };
+enum phase { FROM_THE_START, AT_FILL, AT_TAKE_BACK, AT_UNMAP };
 
 struct failure {
 	u16 code, status;
@@ -144,8 +144,9 @@ static int map_all(struct life *life)
 	struct mshv_pt *pt = &life->pt;
 	int ret;
 
-	/* Half of the one was touched before, and all of the other */
+	/* Half of the one was touched before, the rest not even in an earlier life */
 	memset(life->small, 1, HALF_SIZE);
+	madvise(life->small + HALF_SIZE, HALF_SIZE, MADV_DONTNEED);
 	memset(life->large, 1, HUGE_SIZE);
 	ret = twice(life, mshv_map(pt, TEST_GFN, life->small, SMALL_SIZE, MEM_RWX));
 	if (!ret)
@@ -185,6 +186,7 @@ static int fill(struct life *life)
 	u64 dirty[SMALL_PAGES / 64] = {}, value = 0;
 	int ret;
 
+	fail_from(life, AT_FILL);
 	ret = guest(life, 0, guest_fill, NULL, .rdi = TEST_GPA, .rsi = SMALL_PAGES,
 		    .rdx = 100);
 	if (!ret)
@@ -381,9 +383,13 @@ FIXTURE_VARIANT(sweep)
 	/* Repetitions after which it fails */
 	u16 reps[3];
 	unsigned int leaves;
+	/* Not only with those statuses that the driver tells apart */
+	bool all_statuses;
 	/* Fails, too, the first time or always, so that @code is called */
 	u16 with, with_reps;
 	bool with_forever;
+	/* ... with this, if not with OPERATION_DENIED */
+	u16 with_status;
 	enum phase phase;
 	bool encrypted;
 	/* If it always did, the guest would keep pages that are not its own */
@@ -416,6 +422,21 @@ FIXTURE_VARIANT_ADD(sweep, set_property) {
 
 FIXTURE_VARIANT_ADD(sweep, deposit) {
 	.code = HVCALL_DEPOSIT_MEMORY, .reps = { 1, 45, 89 },
+	.all_statuses = true,
+};
+
+/* While a VP waits for a page */
+FIXTURE_VARIANT_ADD(sweep, deposit_for_a_fault) {
+	.code = HVCALL_DEPOSIT_MEMORY, .reps = { 1, 255 },
+	.with = HVCALL_MAP_GPA_PAGES,
+	.with_status = HV_STATUS_INSUFFICIENT_MEMORY, .phase = AT_FILL,
+};
+
+/* Of what the driver has kept for when it cannot wait for memory */
+FIXTURE_VARIANT_ADD(sweep, deposit_for_an_invalidation) {
+	.code = HVCALL_DEPOSIT_MEMORY, .reps = { 1, 2 },
+	.with = HVCALL_MAP_GPA_PAGES,
+	.with_status = HV_STATUS_INSUFFICIENT_MEMORY, .phase = AT_TAKE_BACK,
 };
 
 FIXTURE_VARIANT_ADD(sweep, withdraw) {
@@ -424,10 +445,12 @@ FIXTURE_VARIANT_ADD(sweep, withdraw) {
 
 FIXTURE_VARIANT_ADD(sweep, map) {
 	.code = HVCALL_MAP_GPA_PAGES, .reps = { 1, 32, 63 },
+	.all_statuses = true,
 };
 
 FIXTURE_VARIANT_ADD(sweep, unmap) {
 	.code = HVCALL_UNMAP_GPA_PAGES, .reps = { 1, 32, 63 }, .leaves = DIES,
+	.all_statuses = true,
 };
 
 FIXTURE_VARIANT_ADD(sweep, install_intercept) {
@@ -580,7 +603,7 @@ FIXTURE_TEARDOWN(sweep)
 	oracle_inject_cancel(variant->code);
 	oracle_inject_cancel(variant->with);
 	settings_restore();
-	mshv_pt_close(&self->life.pt);
+	test_pt_close(&self->life.pt);
 	mshv_free(self->life.small, SMALL_SIZE);
 	mshv_free(self->life.large, HUGE_SIZE);
 	mshv_free(self->life.mmio, PAGE_SIZE);
@@ -674,7 +697,8 @@ static bool step(struct __test_metadata *_metadata, FIXTURE_DATA(sweep) *self,
 		.flags = forever ? ORACLE_INJECT_FOREVER : 0,
 	};
 	life->failures[1] = (struct failure){
-		.code = variant->with, .status = HV_STATUS_OPERATION_DENIED,
+		.code = variant->with,
+		.status = variant->with_status ?: HV_STATUS_OPERATION_DENIED,
 		.nth = 1,
 		.reps = variant->with_reps,
 		.flags = variant->with_forever ? ORACLE_INJECT_FOREVER : 0,
@@ -771,11 +795,19 @@ static u64 scheduler(void)
 
 TEST_F_TIMEOUT(sweep, each_call_fails_once, 100)
 {
+	const unsigned int stride = self->stride;
 	unsigned int calls = 0;
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(statuses) && (i < 2 || calls <= FEW_CALLS); i++)
+	for (i = 0; i < ARRAY_SIZE(statuses); i++) {
+		if (i >= 2 && calls > FEW_CALLS && !variant->all_statuses)
+			break;
+		/* Of many calls those here and there, one of each kind */
+		if (i == 2 && calls > FEW_CALLS)
+			self->stride += calls / FEW_CALLS;
 		calls = sweep(_metadata, self, variant, statuses[i], 0, false);
+	}
+	self->stride = stride;
 	if (!calls && scheduler() != ORACLE_SCHEDULER_ROOT)
 		SKIP(return, "needs: the root scheduler");
 	EXPECT_LT(0, calls);
@@ -846,7 +878,7 @@ static void refuse(bool refuse)
 FIXTURE_TEARDOWN(refused)
 {
 	refuse(false);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	EXPECT_NOTHING_LOST(self->start, self->mem);
 	mshv_free(self->mem, SMALL_SIZE);
 }
@@ -913,7 +945,7 @@ FIXTURE_SETUP(slow)
 FIXTURE_TEARDOWN(slow)
 {
 	slow_down(0);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	cgroup_stop();
 	EXPECT_NOTHING_LOST(self->start, self->mem);
 	mshv_free(self->mem, SLOW_SIZE);
@@ -1135,7 +1167,7 @@ FIXTURE_TEARDOWN(short_of_memory)
 {
 	slow_down(0);
 	oracle_dry(0, 0);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	cgroup_stop();
 	swap_stop(self->swap);
 	EXPECT_NOTHING_LOST(self->start, self->mem);

@@ -37,7 +37,7 @@ FIXTURE_SETUP(intercept)
 
 FIXTURE_TEARDOWN(intercept)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, SIZE);
 }
 
@@ -132,7 +132,7 @@ FIXTURE_SETUP(memory)
 
 FIXTURE_TEARDOWN(memory)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, SIZE);
 }
 
@@ -405,7 +405,7 @@ FIXTURE_SETUP(io_port)
 
 FIXTURE_TEARDOWN(io_port)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, SIZE);
 }
 
@@ -604,7 +604,7 @@ FIXTURE_SETUP(exception)
 
 FIXTURE_TEARDOWN(exception)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, SIZE);
 }
 

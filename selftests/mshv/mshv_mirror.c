@@ -67,7 +67,7 @@ FIXTURE_TEARDOWN(mirror)
 	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
 	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
 	oracle_inject_cancel(HVCALL_FINALIZE_PARTITION);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 }
 
@@ -512,7 +512,7 @@ FIXTURE_SETUP(shape)
 
 FIXTURE_TEARDOWN(shape)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->area, 4 * HUGE_SIZE);
 }
 
@@ -578,7 +578,7 @@ FIXTURE_SETUP(memory)
 FIXTURE_TEARDOWN(memory)
 {
 	oracle_delay(HVCALL_MAP_GPA_PAGES, 0);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 }
 

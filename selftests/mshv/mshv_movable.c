@@ -106,7 +106,7 @@ FIXTURE_SETUP(movable)
 
 FIXTURE_TEARDOWN(movable)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 	settings_restore();
 	swap_stop(self->swap);
@@ -1452,7 +1452,7 @@ FIXTURE_SETUP(odd)
 
 FIXTURE_TEARDOWN(odd)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->area, 4 * HUGE_SIZE);
 }
 
@@ -1591,7 +1591,7 @@ FIXTURE_TEARDOWN(failing)
 {
 	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
 	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, BYTES);
 	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
 }
@@ -1738,7 +1738,7 @@ FIXTURE_SETUP(untouched)
 
 FIXTURE_TEARDOWN(untouched)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	munmap(self->mem, variant->size);
 }
 

@@ -136,7 +136,7 @@ FIXTURE_SETUP(life)
 
 FIXTURE_TEARDOWN(life)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 }
 
 static int make_partition(struct mshv_pt *pt,
@@ -269,7 +269,7 @@ FIXTURE_SETUP(partition)
 
 FIXTURE_TEARDOWN(partition)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 }
 
 TEST_F(partition, unknown_ioctl_is_enotty)

@@ -55,7 +55,7 @@ FIXTURE_SETUP(races)
 
 FIXTURE_TEARDOWN(races)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
 }

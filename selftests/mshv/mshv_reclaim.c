@@ -61,7 +61,7 @@ FIXTURE_SETUP(storm)
 FIXTURE_TEARDOWN(storm)
 {
 	load_stop(&self->load, NULL);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, BYTES);
 	swap_stop(self->swap);
 	cgroup_stop();
@@ -182,7 +182,7 @@ FIXTURE_SETUP(file)
 FIXTURE_TEARDOWN(file)
 {
 	load_stop(&self->load, NULL);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, BYTES);
 	if (self->fd >= 0)
 		close(self->fd);
@@ -394,7 +394,7 @@ FIXTURE_SETUP(dirty)
 
 FIXTURE_TEARDOWN(dirty)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, BYTES);
 	swap_stop(self->swap);
 }

@@ -44,7 +44,7 @@ FIXTURE_SETUP(regions)
 
 FIXTURE_TEARDOWN(regions)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, SIZE);
 }
 
@@ -556,7 +556,7 @@ FIXTURE_SETUP(ranges)
 
 FIXTURE_TEARDOWN(ranges)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->base, BASE_PAGES * PAGE_SIZE);
 	mshv_free(self->mem, variant->pages * PAGE_SIZE);
 }
@@ -662,7 +662,7 @@ FIXTURE_SETUP(backing)
 
 FIXTURE_TEARDOWN(backing)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, variant->pages * PAGE_SIZE);
 }
 
@@ -851,7 +851,7 @@ FIXTURE_SETUP(permissions)
 
 FIXTURE_TEARDOWN(permissions)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, SIZE);
 }
 
@@ -942,7 +942,7 @@ FIXTURE_SETUP(unmap_cost)
 
 FIXTURE_TEARDOWN(unmap_cost)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, COST_PAGES * PAGE_SIZE);
 }
 
@@ -1006,7 +1006,7 @@ FIXTURE_TEARDOWN(failing)
 	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
 	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
 	oracle_inject_cancel(HVCALL_FINALIZE_PARTITION);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, FAIL_SIZE);
 }
 
@@ -1287,7 +1287,7 @@ FIXTURE_SETUP(accounting)
 
 FIXTURE_TEARDOWN(accounting)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, variant->pages * PAGE_SIZE);
 }
 
@@ -1337,7 +1337,7 @@ FIXTURE_SETUP(mmio)
 
 FIXTURE_TEARDOWN(mmio)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, PAGE_SIZE);
 }
 

@@ -88,7 +88,7 @@ static long stop_counting(FIXTURE_DATA(remap) *self)
 FIXTURE_TEARDOWN(remap)
 {
 	stop_counting(self);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, BYTES);
 	swap_stop(self->swap);
 	cgroup_stop();

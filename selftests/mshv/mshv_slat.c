@@ -65,7 +65,7 @@ FIXTURE_SETUP(slat)
 
 FIXTURE_TEARDOWN(slat)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->size);
 }
 
@@ -350,7 +350,7 @@ FIXTURE_SETUP(access)
 
 FIXTURE_TEARDOWN(access)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, ACCESS_SIZE);
 }
 

@@ -113,6 +113,8 @@ int mshv_pt_create(struct mshv_pt *pt, u64 flags, u64 isolation)
 	int ret;
 
 	mshv_pt_init(pt);
+	pt->owner = getpid();
+	pt->pinned = isolation != MSHV_PT_ISOLATION_NONE;
 	pt->dev = mshv_open();
 	if (pt->dev < 0)
 		return pt->dev;
@@ -335,6 +337,7 @@ void mshv_pt_close(struct mshv_pt *pt)
 	pt->dev = -1;
 	pt->sys = NULL;
 	pt->vps = 0;
+	pt->regions = 0;
 }
 
 /*
@@ -346,6 +349,32 @@ int mshv_set_memory(int fd, const struct mshv_user_mem_region *mem)
 	return do_ioctl(fd, MSHV_SET_GUEST_MEMORY, (void *)mem);
 }
 
+/* Threads may map and unmap at the same time */
+static void record_region(struct mshv_pt *pt, const struct mshv_user_mem_region *mem)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct mshv_pt_region *region = pt->region;
+	unsigned int i;
+
+	pthread_mutex_lock(&lock);
+	if (!(mem->flags & BIT(MSHV_SET_MEM_BIT_UNMAP))) {
+		if (pt->regions < PT_REGIONS)
+			region[pt->regions] = (struct mshv_pt_region){
+				.gfn = mem->guest_pfn,
+				.pages = mem->size >> PAGE_SHIFT,
+				.addr = (const u8 *)(uintptr_t)mem->userspace_addr,
+				.flags = mem->flags,
+			};
+		pt->regions++;
+	} else if (pt->regions <= PT_REGIONS) {
+		for (i = 0; i < pt->regions && region[i].gfn != mem->guest_pfn; )
+			i++;
+		if (i < pt->regions)
+			region[i] = region[--pt->regions];
+	}
+	pthread_mutex_unlock(&lock);
+}
+
 int mshv_map(struct mshv_pt *pt, u64 gfn, const void *addr, u64 size,
 	     u8 flags)
 {
@@ -355,8 +384,11 @@ int mshv_map(struct mshv_pt *pt, u64 gfn, const void *addr, u64 size,
 		.size = size,
 		.flags = flags,
 	};
+	int ret = mshv_set_memory(pt->fd, &mem);
 
-	return mshv_set_memory(pt->fd, &mem);
+	if (!ret)
+		record_region(pt, &mem);
+	return ret;
 }
 
 int mshv_unmap(struct mshv_pt *pt, u64 gfn, const void *addr,
@@ -976,6 +1008,9 @@ static u64 find_hpet(void)
 	return spa;
 }
 
+/* Of which pagemap knows nothing */
+static const u8 *device_memory;
+
 void *mshv_alloc_mmio(u64 *spa)
 {
 	u8 *addr;
@@ -992,6 +1027,7 @@ void *mshv_alloc_mmio(u64 *spa)
 	close(fd);
 	if (addr == MAP_FAILED)
 		return NULL;
+	device_memory = addr + PAGE_SIZE;
 	return addr + PAGE_SIZE;
 }
 
@@ -1091,15 +1127,20 @@ long resident(const u8 *mem, size_t pages)
 	return count;
 }
 
-u64 page_flags(const void *addr)
+static u64 pfn_flags(u64 pfn)
 {
 	static int fd = -1;
 	u64 flags = 0;
 
 	if (fd < 0)
 		fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	return pread(fd, &flags, sizeof(flags), page_pfn(addr) *
-		     sizeof(flags)) == sizeof(flags) ? flags : 0;
+	return pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) ==
+	       sizeof(flags) ? flags : 0;
+}
+
+u64 page_flags(const void *addr)
+{
+	return pfn_flags(page_pfn(addr));
 }
 
 size_t mismatches(u8 *mem, size_t pages, u64 seed)
@@ -1144,29 +1185,55 @@ int slat_entries(struct mshv_pt *pt, u64 gfn, u64 pages,
 	return 0;
 }
 
-/* What is wrong with an entry, NULL if nothing is */
-static const char *slat_fault(const struct oracle_slat *entry, u64 pfn,
-			      u32 perms, bool all)
+/* What is wrong with a writable entry of movable memory, NULL if nothing is */
+static const char *writable_fault(u64 entry, u64 flags)
 {
-	if (!entry->pages)
-		return all ? "is not mapped" : NULL;
-	if (entry->flags & SLAT_NO_ACCESS)
-		return all ? "is no-access" : NULL;
-	if (!pfn)
-		return "maps a page the VMM does not";
-	if (entry->spa >> PAGE_SHIFT != pfn)
-		return "maps another page than the VMM";
-	if ((entry->flags & SLAT_PERMISSIONS) != perms &&
-	    (all || (entry->flags & SLAT_PERMISSIONS) != (perms & ~SLAT_WRITE)))
-		return "has other permissions";
+	/* It is not there any more, or this cannot be seen */
+	if (!flags)
+		return NULL;
+	if (entry & PM_UFFD_WP)
+		return "is writable, and protected by userfaultfd";
+	if (flags & KPF_ZERO_PAGE)
+		return "is writable, and the zero page";
+	/* KPF_KSM is of no use: v6.18 sets it for every anonymous page */
+	if (flags & KPF_ANON && !(entry & PM_EXCLUSIVE))
+		return "is writable, and mapped elsewhere, too";
+	if (!(flags & (KPF_DIRTY | KPF_HUGE | KPF_NOPAGE)))
+		return "is writable and clean";
 	return NULL;
+}
+
+/*
+ * What is wrong with an entry, NULL if nothing is; @entry and @flags are what pagemap
+ * and kpageflags say
+ */
+static const char *slat_fault(struct mshv_pt *pt, const struct oracle_slat *slat,
+			      u64 entry, u64 flags, u32 perms, bool all)
+{
+	const char *what = NULL;
+
+	if (!slat->pages)
+		return all ? "is not mapped" : NULL;
+	if (slat->flags & SLAT_NO_ACCESS)
+		return all ? "is no-access" : NULL;
+	if (!(entry & PM_PRESENT) || !(entry & PM_PFN))
+		return "maps a page the VMM does not";
+	if (slat->spa >> PAGE_SHIFT != (entry & PM_PFN))
+		return "maps another page than the VMM";
+	if ((slat->flags & SLAT_PERMISSIONS) != perms &&
+	    (all || (slat->flags & SLAT_PERMISSIONS) != (perms & ~SLAT_WRITE)))
+		return "has other permissions";
+	if (slat->flags & SLAT_WRITE && !pt->pinned)
+		what = writable_fault(entry, flags);
+	/* Trying that out takes hypercalls, which tests count: not without need */
+	return what && mshv_missing(FEATURE_MOVABLE) ? NULL : what;
 }
 
 long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 		u64 pages, u32 perms, bool all)
 {
-	struct oracle_slat entries[HUGE_PAGES];
-	u64 pfns[HUGE_PAGES], i, n;
+	struct oracle_slat slat[HUGE_PAGES];
+	u64 entries[HUGE_PAGES], flags, i, n;
 	const char *where = addr, *what;
 	long wrong = 0;
 	int ret;
@@ -1174,30 +1241,108 @@ long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 	for (; pages; pages -= n, gfn += n, where += n * PAGE_SIZE) {
 		n = pages < HUGE_PAGES ? pages : HUGE_PAGES;
 		for (i = 0; i < n; i++)
-			pfns[i] = page_pfn(where + i * PAGE_SIZE);
-		ret = slat_entries(pt, gfn, n, entries);
+			entries[i] = pagemap_entry(where + i * PAGE_SIZE);
+		ret = slat_entries(pt, gfn, n, slat);
 		if (ret)
 			return ret;
 
 		for (i = 0; i < n; i++) {
-			if (!slat_fault(&entries[i], pfns[i], perms, all))
+			flags = slat[i].flags & SLAT_WRITE ?
+				pfn_flags(entries[i] & PM_PFN) : 0;
+			if (!slat_fault(pt, &slat[i], entries[i], flags, perms, all))
 				continue;
-			/* Where something is going on look again, at this one */
-			pfns[i] = page_pfn(where + i * PAGE_SIZE);
-			ret = slat_entries(pt, gfn + i, 1, &entries[i]);
+			/*
+			 * Where something is going on look again, at this one. What the
+			 * kernel does can only take it out of the SLAT: that is last.
+			 */
+			entries[i] = pagemap_entry(where + i * PAGE_SIZE);
+			flags = pfn_flags(entries[i] & PM_PFN);
+			ret = slat_entries(pt, gfn + i, 1, &slat[i]);
 			if (ret)
 				return ret;
-			what = slat_fault(&entries[i], pfns[i], perms, all);
+			what = slat_fault(pt, &slat[i], entries[i], flags, perms, all);
 			if (what && !wrong++)
-				say("GFN %#llx %s: SPA %#llx flags %#x, PFN %#llx perms %#x",
+				say("GFN %#llx %s: SPA %#llx flags %#x, pagemap %#llx kpageflags %#llx perms %#x",
 				    (unsigned long long)gfn + i, what,
-				    (unsigned long long)entries[i].spa,
-				    entries[i].flags,
-				    (unsigned long long)pfns[i], perms);
+				    (unsigned long long)slat[i].spa, slat[i].flags,
+				    (unsigned long long)entries[i],
+				    (unsigned long long)flags, perms);
 		}
 	}
 
 	return wrong;
+}
+
+static int by_gfn(const void *a, const void *b)
+{
+	const struct mshv_pt_region *x = a, *y = b;
+
+	return x->gfn < y->gfn ? -1 : x->gfn > y->gfn;
+}
+
+/* What is accessible from @first to @last, where there is nothing; or -errno */
+static long accessible_outside(struct mshv_pt *pt, u64 first, u64 last)
+{
+	static struct oracle_slat runs[64];
+	long i, n, pages = 0;
+
+	n = oracle_audit(pt->id, first, last, runs, ARRAY_SIZE(runs));
+	/* Of a region that another process has, and has given up */
+	for (i = 0; i < n; i++)
+		if (!(runs[i].flags & SLAT_NO_ACCESS))
+			pages += runs[i].pages;
+	return n < 0 ? n : pages;
+}
+
+static u32 slat_perms(u8 flags)
+{
+	return SLAT_READ | (flags & MEM_W ? SLAT_WRITE : 0) |
+	       (flags & MEM_X ? SLAT_EXEC : 0);
+}
+
+long mshv_pt_audit(struct mshv_pt *pt)
+{
+	const u64 last_gfn = (1ULL << (52 - PAGE_SHIFT)) - 1;
+	struct mshv_pt_region region[PT_REGIONS + 1];
+	unsigned int i, nr = pt->regions;
+	long wrong = 0, ret;
+	u64 gfn = 0;
+
+	if (pt->fd < 0 || pt->owner != getpid() || nr > PT_REGIONS ||
+	    !oracle_present() || !pagemap_usable())
+		return 0;
+	/* Dead: whatever it is asked for. What it was refused to give up stays there */
+	if (mshv_unmap(pt, last_gfn, NULL, PAGE_SIZE) == -EIO)
+		return 0;
+
+	for (i = 0; i < nr && !pt->pinned; i++) {
+		const struct mshv_pt_region *r = &pt->region[i];
+
+		if (r->addr == device_memory)
+			continue;
+		ret = slat_check(pt, r->gfn, r->addr,
+				 r->pages < AUDIT_PAGES ? r->pages : AUDIT_PAGES,
+				 slat_perms(r->flags), false);
+		if (ret)
+			say("region of GFN %#llx: %ld wrong",
+			    (unsigned long long)r->gfn, ret);
+		wrong += ret ? 1 : 0;
+	}
+
+	memcpy(region, pt->region, nr * sizeof(*region));
+	qsort(region, nr, sizeof(*region), by_gfn);
+	region[nr] = (struct mshv_pt_region){ .gfn = last_gfn + 1 };
+	for (i = 0; i <= nr; i++) {
+		ret = region[i].gfn > gfn ?
+		      accessible_outside(pt, gfn, region[i].gfn - 1) : 0;
+		if (ret)
+			say("%ld GFNs from %#llx on are accessible, and of no region", ret,
+			    (unsigned long long)gfn);
+		wrong += ret ? 1 : 0;
+		gfn = region[i].gfn + region[i].pages;
+	}
+
+	return wrong && mshv_missing(FEATURE_MOVABLE) ? 0 : wrong;
 }
 
 bool accessible(struct mshv_pt *pt, u64 gfn)

@@ -69,6 +69,15 @@ struct mshv_vp {
 	struct hv_message msg;			/* of the last mshv_run() */
 };
 
+/* What mshv_pt_audit() looks at, of as many as a test has by hand */
+#define PT_REGIONS	64
+
+struct mshv_pt_region {
+	u64 gfn, pages;
+	const u8 *addr;
+	u8 flags;
+};
+
 struct mshv_pt {
 	int dev;
 	int fd;
@@ -76,6 +85,11 @@ struct mshv_pt {
 	u8 *sys;		/* system area of the guest */
 	unsigned int vps;
 	struct mshv_vp vp[GUEST_MAX_VPS];
+	/* Regions that mshv_map() has made and mshv_unmap() has not removed */
+	struct mshv_pt_region region[PT_REGIONS];
+	unsigned int regions;		/* more than there is room for: some are unknown */
+	pid_t owner;			/* whose memory they are of */
+	bool pinned;			/* even if RAM is movable otherwise */
 };
 
 /* Partitions and VPs */
@@ -263,6 +277,9 @@ u64 page_flags(const void *addr);
 #define PM_PRESENT	BIT(63)
 #define PM_PFN		(BIT(55) - 1)
 #define KPF_DIRTY	BIT(4)
+#define KPF_ANON	BIT(12)
+#define KPF_HUGE	BIT(17)
+#define KPF_NOPAGE	BIT(20)
 #define KPF_ZERO_PAGE	BIT(24)
 
 /* PFN of a page present at @addr, 0 if there is none or it cannot be seen */
@@ -365,11 +382,20 @@ long pin_balance(void);
  * CHECK of the SLAT against the VMM's page tables: every GFN the SLAT maps is
  * the page the VMM has at the region's address, with permissions @perms
  * (SLAT_READ and so on), and if @all, every GFN is mapped. Otherwise pages may be
- * missing, or not writable yet. Returns how many GFNs are wrong (the first is
- * logged) or -errno.
+ * missing, or not writable yet. Where memory is movable, a page that is writable is
+ * the VMM's alone if it is anonymous, not protected by userfaultfd, and dirty.
+ * Returns how many GFNs are wrong (the first is logged) or -errno.
  */
 long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 		u64 pages, u32 perms, bool all);
+
+/*
+ * The same for all of a partition: for the regions it has, as far as AUDIT_PAGES go,
+ * and nothing is mapped elsewhere. Nothing is wrong with a dead partition, one of
+ * another process, or where the SLAT does not follow the page tables.
+ */
+#define AUDIT_PAGES	(32UL * HUGE_PAGES)
+long mshv_pt_audit(struct mshv_pt *pt);
 
 /*
  * The SLAT agrees with the VMM's page tables, and the guest reads what the VMM
@@ -515,6 +541,11 @@ unsigned int online_cpus(void);
 } while (0)
 #define test_slat(_pt, _gfn, _addr, _pages, _perms, _all) \
 	ASSERT_EQ(0, slat_check(_pt, _gfn, _addr, _pages, _perms, _all))
+/* At the end of a test everything is still right, whatever it was about */
+#define test_pt_close(_pt) do { \
+	EXPECT_EQ(0, mshv_pt_audit(_pt)); \
+	mshv_pt_close(_pt); \
+} while (0)
 #define test_slat_empty(_pt, _gfn, _pages) \
 	ASSERT_EQ(0, oracle_mapped((_pt)->id, _gfn, (_gfn) + (_pages) - 1))
 

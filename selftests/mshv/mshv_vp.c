@@ -53,7 +53,7 @@ FIXTURE_SETUP(vps)
 
 FIXTURE_TEARDOWN(vps)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, SIZE);
 }
 
@@ -190,7 +190,7 @@ FIXTURE_SETUP(vp)
 
 FIXTURE_TEARDOWN(vp)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 }
 
 static u64 reg(struct __test_metadata *_metadata, struct mshv_vp *vp, u32 name)
@@ -508,7 +508,7 @@ FIXTURE_SETUP(msr)
 
 FIXTURE_TEARDOWN(msr)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 }
 
 TEST_F(msr, vmm_and_guest_see_the_same)
@@ -738,7 +738,7 @@ FIXTURE_SETUP(register_page)
 
 FIXTURE_TEARDOWN(register_page)
 {
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 }
 
 TEST_F(register_page, shows_the_state_at_an_intercept)
