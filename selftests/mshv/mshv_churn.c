@@ -45,6 +45,14 @@ FIXTURE_VARIANT_ADD(churn, hugetlb) { .backing = BACKING_HUGETLB, .vps = 2 };
 FIXTURE_VARIANT_ADD(churn, memfd) { .backing = BACKING_MEMFD, .vps = 3 };
 FIXTURE_VARIANT_ADD(churn, file) { .backing = BACKING_FILE, .vps = 2 };
 
+FIXTURE_VARIANT_ADD(churn, hugetlb_shared) {
+	.backing = BACKING_HUGETLB_SHARED, .vps = 3,
+};
+
+FIXTURE_VARIANT_ADD(churn, shmem_thp) {
+	.backing = BACKING_SHMEM_THP, .vps = 2,
+};
+
 FIXTURE_SETUP(churn)
 {
 	const char *why = NULL;
@@ -54,7 +62,7 @@ FIXTURE_SETUP(churn)
 	self->kmsg = kmsg_open();
 	require_feature(FEATURE_MOVABLE);
 	self->pages = 2 * HUGE_PAGES;
-	if (variant->backing == BACKING_HUGETLB)
+	if (backing_is_hugetlb(variant->backing))
 		require_hugetlb(4);
 	if (variant->backing == BACKING_FILE)
 		why = disk_start();
@@ -188,7 +196,7 @@ TEST_F(churn, process_is_migrated_between_nodes)
 TEST_F_TIMEOUT(churn, balanced_between_nodes, 60)
 {
 	/* A huge page is one fault */
-	const long enough = variant->backing == BACKING_THP ? 2 : 50;
+	const long enough = backing_is_thp(variant->backing) ? 2 : 50;
 	u64 scheduler = ORACLE_SCHEDULER_ROOT;
 	long before;
 	int i;
@@ -198,7 +206,7 @@ TEST_F_TIMEOUT(churn, balanced_between_nodes, 60)
 	/* Otherwise it seems to use hardly any CPU, and is left alone */
 	if (scheduler != ORACLE_SCHEDULER_ROOT)
 		SKIP(return, "needs: the root scheduler");
-	if (variant->backing == BACKING_HUGETLB)
+	if (backing_is_hugetlb(variant->backing))
 		SKIP(return, "needs: memory that is balanced");
 	if (numa_nodes() < 2 ||
 	    !setting_set("/proc/sys/kernel/numa_balancing", "1"))
@@ -235,19 +243,16 @@ TEST_F(churn, huge_pages_are_split)
 
 	if (access("/sys/kernel/debug/split_huge_pages", W_OK))
 		SKIP(return, "needs: split_huge_pages in debugfs");
+	if (!backing_is_thp(variant->backing))
+		SKIP(return, "needs: huge pages that can be split");
 	start_load();
 	before = vmstat("thp_split_page");
 	for (i = 0; i < 10; i++) {
-		/* There is nothing to split in most kinds of memory */
 		split_huge_pages(self->mem, BYTES);
-		if (variant->backing == BACKING_THP) {
-			expect_progress();
-			madvise(self->mem + i % 2 * HUGE_SIZE, HUGE_SIZE,
-				MADV_COLLAPSE);
-		}
+		expect_progress();
+		madvise(self->mem + i % 2 * HUGE_SIZE, HUGE_SIZE, MADV_COLLAPSE);
 	}
-	if (variant->backing == BACKING_THP)
-		EXPECT_LT(before, vmstat("thp_split_page"));
+	EXPECT_LT(before, vmstat("thp_split_page"));
 	expect_progress();
 	finish_load();
 }
@@ -261,7 +266,7 @@ TEST_F(churn, paged_out)
 	const char *counter = "pswpout";
 	unsigned int nr = 0;
 
-	if (variant->backing == BACKING_HUGETLB)
+	if (backing_is_hugetlb(variant->backing))
 		SKIP(return, "needs: memory that can be reclaimed");
 	if (variant->backing != BACKING_FILE && !swap_start(self->swap))
 		SKIP(return, "needs: swap");
@@ -280,7 +285,7 @@ TEST_F(churn, paged_out_to_zswap)
 	const long before = vmstat("zswpin");
 	unsigned int nr = 0;
 
-	if (variant->backing == BACKING_HUGETLB ||
+	if (backing_is_hugetlb(variant->backing) ||
 	    variant->backing == BACKING_FILE)
 		SKIP(return, "needs: memory that can be swapped");
 	/* Before there is zram: pools of both may not be made in the other order */
@@ -304,7 +309,7 @@ TEST_F(churn, made_cold)
 		const int ret = madvise(self->mem, BYTES, MADV_COLD);
 
 		/* Pages of hugetlbfs are on no list that has an end */
-		if (variant->backing != BACKING_HUGETLB)
+		if (!backing_is_hugetlb(variant->backing))
 			ASSERT_EQ(0, ret);
 		usleep(20000);
 	}
@@ -314,7 +319,7 @@ TEST_F(churn, made_cold)
 
 TEST_F(churn, reclaimed_from_its_cgroup)
 {
-	if (variant->backing == BACKING_HUGETLB)
+	if (backing_is_hugetlb(variant->backing))
 		SKIP(return, "needs: memory that can be reclaimed");
 	if (!swap_start(self->swap))
 		SKIP(return, "needs: swap");
@@ -355,7 +360,7 @@ TEST_F(churn, advised_by_another_process)
 	long error = -1;
 	pid_t child;
 
-	if (variant->backing == BACKING_HUGETLB)
+	if (backing_is_hugetlb(variant->backing))
 		SKIP(return, "needs: memory that can be reclaimed");
 	if (variant->backing != BACKING_FILE && !swap_start(self->swap))
 		SKIP(return, "needs: swap");
@@ -387,8 +392,7 @@ TEST_F(churn, forked_while_in_use)
 			u64 first = READ_ONCE(*quad(self->mem, 5));
 
 			usleep(5000);
-			_exit(variant->backing != BACKING_MEMFD &&
-			      variant->backing != BACKING_FILE &&
+			_exit(!backing_is_shared(variant->backing) &&
 			      first != READ_ONCE(*quad(self->mem, 5)));
 		}
 		ASSERT_LT(0, child);
@@ -472,7 +476,7 @@ TEST_F_TIMEOUT(churn, memory_is_taken_off_line, 60)
 	expect_progress();
 	finish_load();
 	/* Pages of the hugetlb pool come from where the pool has some */
-	if (variant->backing != BACKING_HUGETLB)
+	if (!backing_is_hugetlb(variant->backing))
 		EXPECT_LT(0, before);
 	if (before)
 		EXPECT_TRUE(off);

@@ -44,6 +44,8 @@ FIXTURE_VARIANT_ADD(mirror, anon) { .backing = BACKING_ANON };
 FIXTURE_VARIANT_ADD(mirror, memfd) { .backing = BACKING_MEMFD };
 FIXTURE_VARIANT_ADD(mirror, thp) { .backing = BACKING_THP };
 FIXTURE_VARIANT_ADD(mirror, hugetlb) { .backing = BACKING_HUGETLB };
+FIXTURE_VARIANT_ADD(mirror, hugetlb_shared) { .backing = BACKING_HUGETLB_SHARED };
+FIXTURE_VARIANT_ADD(mirror, shmem_thp) { .backing = BACKING_SHMEM_THP };
 
 FIXTURE_SETUP(mirror)
 {
@@ -53,7 +55,7 @@ FIXTURE_SETUP(mirror)
 	require_pagemap();
 	require_feature(FEATURE_MOVABLE);
 	self->pages = 3 * HUGE_PAGES;
-	if (variant->backing == BACKING_HUGETLB)
+	if (backing_is_hugetlb(variant->backing))
 		require_hugetlb(4);
 	self->mem = mshv_alloc(variant->backing, self->pages * PAGE_SIZE);
 	if (!self->mem)
@@ -121,10 +123,12 @@ TEST_F(mirror, populated_memory_is_mapped_at_creation)
 
 TEST_F(mirror, huge_pages_take_one_repetition_each)
 {
+	struct oracle_slat entry;
 	u64 reps;
+	size_t i;
 
-	if (variant->backing != BACKING_THP &&
-	    variant->backing != BACKING_HUGETLB)
+	if (!backing_is_thp(variant->backing) &&
+	    !backing_is_hugetlb(variant->backing))
 		SKIP(return, "needs: huge pages");
 	map_all();
 	/* Code and page tables of the guest */
@@ -132,6 +136,10 @@ TEST_F(mirror, huge_pages_take_one_repetition_each)
 	reps = map_counter().reps;
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
 	EXPECT_EQ(self->pages / HUGE_PAGES, map_counter().reps - reps);
+	for (i = 0; i < self->pages; i += HUGE_PAGES) {
+		ASSERT_EQ(0, oracle_slat(self->pt.id, TEST_GFN + i, &entry));
+		EXPECT_EQ(1, SLAT_SIZE(entry.flags));
+	}
 	test_slat(&self->pt, TEST_GFN, self->mem, self->pages, SLAT_RWX, true);
 }
 
@@ -142,8 +150,7 @@ TEST_F(mirror, discarded_memory_is_out_of_reach)
 	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
-	ASSERT_EQ(0, madvise(self->mem, bytes, variant->backing == BACKING_MEMFD ?
-			     MADV_REMOVE : MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(self->mem, bytes, discard_advice(variant->backing)));
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
 	test_guest_result(0, self->vp, guest_read,
 			  .rdi = TEST_GPA + 700 * PAGE_SIZE);
@@ -155,16 +162,15 @@ TEST_F(mirror, part_of_it_is_discarded_and_comes_back_elsewhere)
 	u8 *hole = self->mem + 100 * PAGE_SIZE;
 	size_t i;
 
-	if (variant->backing == BACKING_HUGETLB)
+	if (backing_is_hugetlb(variant->backing))
 		SKIP(return, "needs: memory with pages of 4 KiB");
 	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
-	ASSERT_EQ(0, madvise(hole, PAGE_SIZE, variant->backing == BACKING_MEMFD ?
-			     MADV_REMOVE : MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(hole, PAGE_SIZE, discard_advice(variant->backing)));
 	EXPECT_FALSE(accessible(&self->pt, TEST_GFN + 100));
 	/* A large entry goes as a whole: to split it might take memory */
-	if (variant->backing == BACKING_THP)
+	if (backing_is_thp(variant->backing))
 		EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, HUGE_PAGES));
 	*quad(self->mem, 100) = VALUE;
 	test_guest_result(1 + 99, self->vp, guest_read,
@@ -253,7 +259,7 @@ TEST_F(mirror, fork_separates_the_child_not_the_guest)
 	pid_t child;
 	char c = 0;
 
-	if (variant->backing == BACKING_MEMFD)
+	if (backing_is_shared(variant->backing))
 		SKIP(return, "needs: private memory");
 	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
@@ -321,8 +327,7 @@ TEST_F(mirror, discarded_while_a_vp_counts_in_it)
 	ASSERT_TRUE(wait_for_change(quad(self->mem, 1), 0, 5000));
 	for (i = 0; i < 100; i++)
 		ASSERT_EQ(0, madvise(self->mem, bytes,
-				     variant->backing == BACKING_MEMFD ?
-				     MADV_REMOVE : MADV_DONTNEED));
+				     discard_advice(variant->backing)));
 	ASSERT_TRUE(wait_for_change(quad(self->mem, 1), 0, 5000));
 	WRITE_ONCE(*mailbox_ptr(&self->pt, 0), 1);
 	guest_thread_join(&thread);

@@ -69,11 +69,6 @@ FIXTURE_TEARDOWN(races)
 	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages, \
 				  SLAT_RWX))
 
-static int discard_advice(enum mshv_backing backing)
-{
-	return backing == BACKING_MEMFD ? MADV_REMOVE : MADV_DONTNEED;
-}
-
 /* A VP that fills all of a region again and again, until it is told to stop */
 struct filler {
 	struct mshv_vp *vp;

@@ -972,14 +972,34 @@ void *mshv_alloc(enum mshv_backing backing, size_t size)
 		if (fd >= 0)
 			close(fd);
 		break;
+	case BACKING_HUGETLB_SHARED:
+		fd = mshv_alloc_hugetlb(&addr, size);
+		if (fd >= 0)
+			close(fd);
+		break;
+	case BACKING_SHMEM_THP:
+		/* Others do not ask for it: it may stay until the program ends */
+		if (!setting_change(THP "shmem_enabled", "advise", true)) {
+			errno = ENOTSUP;
+			break;
+		}
+		fd = mshv_alloc_memfd(&addr, size, HUGE_SIZE);
+		if (fd >= 0)
+			close(fd);
+		if (addr && madvise(addr, size, MADV_HUGEPAGE)) {
+			mshv_free(addr, size);
+			addr = NULL;
+			errno = ENOTSUP;
+		}
+		break;
 	}
 
 	return addr;
 }
 
-int mshv_alloc_memfd(void **addr, size_t size, size_t align)
+static int alloc_memfd(void **addr, size_t size, size_t align, unsigned int flags)
 {
-	int fd = memfd_create("mshv-test", MFD_CLOEXEC);
+	int fd = memfd_create("mshv-test", MFD_CLOEXEC | flags);
 
 	*addr = NULL;
 	if (fd < 0)
@@ -990,6 +1010,16 @@ int mshv_alloc_memfd(void **addr, size_t size, size_t align)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+int mshv_alloc_memfd(void **addr, size_t size, size_t align)
+{
+	return alloc_memfd(addr, size, align, 0);
+}
+
+int mshv_alloc_hugetlb(void **addr, size_t size)
+{
+	return alloc_memfd(addr, size, HUGE_SIZE, MFD_HUGETLB);
 }
 
 static u64 find_hpet(void)

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <linux/mshv.h>
 
 #include "guest.h"
@@ -247,12 +248,39 @@ enum mshv_backing {
 	BACKING_HUGETLB,
 	BACKING_MEMFD,
 	BACKING_FILE,		/* on disk_start()'s file system, shared */
+	BACKING_HUGETLB_SHARED,
+	BACKING_SHMEM_THP,	/* huge pages of tmpfs, shared */
 };
+
+static inline bool backing_is_shared(enum mshv_backing backing)
+{
+	return backing == BACKING_MEMFD || backing == BACKING_FILE ||
+	       backing == BACKING_HUGETLB_SHARED || backing == BACKING_SHMEM_THP;
+}
+
+static inline bool backing_is_hugetlb(enum mshv_backing backing)
+{
+	return backing == BACKING_HUGETLB || backing == BACKING_HUGETLB_SHARED;
+}
+
+/* Huge pages that Linux may split */
+static inline bool backing_is_thp(enum mshv_backing backing)
+{
+	return backing == BACKING_THP || backing == BACKING_SHMEM_THP;
+}
+
+/* Discards for good: what is shared comes back from its file otherwise */
+static inline int discard_advice(enum mshv_backing backing)
+{
+	return backing_is_shared(backing) ? MADV_REMOVE : MADV_DONTNEED;
+}
 
 /* NULL with errno ENOTSUP if the system cannot give this kind of memory */
 void *mshv_alloc(enum mshv_backing backing, size_t size);
 /* BACKING_MEMFD, with the file descriptor: -1 if that cannot be had */
 int mshv_alloc_memfd(void **addr, size_t size, size_t align);
+/* BACKING_HUGETLB_SHARED, the same */
+int mshv_alloc_hugetlb(void **addr, size_t size);
 /*
  * A page of device memory, the registers of a timer: it is safe to read; or NULL. It
  * is the second one of its VMA, so that who takes that for its start is found out.
