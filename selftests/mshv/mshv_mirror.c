@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -1202,6 +1203,296 @@ TEST_F(memory, tracepoints_tell_what_happens)
 		found += !!strstr(text, events[i]);
 	EXPECT_EQ(ARRAY_SIZE(events), found);
 	EXPECT_TRUE(!!strstr(text, "gfn=0x10003 access=write ret=0"));
+}
+
+/*
+ * Pages that user space supplies, of memory that has them already (post-copy with a
+ * file that both ends of a migration know) or not, in units of what they are
+ */
+struct supplier {
+	int fd;
+	u8 *mem;
+	const u8 *source;		/* what to copy, NULL to go on with what is there */
+	size_t bytes, unit;
+	bool stop, failed;
+	unsigned int *events;		/* how often each page was asked for */
+	pthread_t thread;
+};
+
+static bool supply(struct supplier *supplier)
+{
+	struct uffdio_continue go_on = {};
+	struct uffdio_copy copy = {};
+	struct uffd_msg msg;
+	u64 offset;
+
+	if (read(supplier->fd, &msg, sizeof(msg)) != sizeof(msg))
+		return errno == EAGAIN;
+	if (msg.event != UFFD_EVENT_PAGEFAULT ||
+	    !(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR) !=
+		    !!supplier->source)
+		return false;
+	offset = (msg.arg.pagefault.address - (uintptr_t)supplier->mem) &
+		 ~(supplier->unit - 1);
+	if (offset >= supplier->bytes)
+		return false;
+	supplier->events[offset / supplier->unit]++;
+
+	if (supplier->source) {
+		copy.dst = (uintptr_t)supplier->mem + offset;
+		copy.src = (uintptr_t)supplier->source + offset;
+		copy.len = supplier->unit;
+		return !ioctl(supplier->fd, UFFDIO_COPY, &copy);
+	}
+	go_on.range.start = (uintptr_t)supplier->mem + offset;
+	go_on.range.len = supplier->unit;
+	return !ioctl(supplier->fd, UFFDIO_CONTINUE, &go_on);
+}
+
+static void *supplier_thread(void *arg)
+{
+	struct supplier *supplier = arg;
+
+	while (!READ_ONCE(supplier->stop))
+		if (uffd_wait(supplier->fd, 20) && !supply(supplier))
+			supplier->failed = true;
+	return NULL;
+}
+
+static bool supplier_start(struct supplier *supplier)
+{
+	supplier->events = calloc(supplier->bytes / supplier->unit,
+				  sizeof(*supplier->events));
+	return supplier->events &&
+	       !pthread_create(&supplier->thread, NULL, supplier_thread, supplier);
+}
+
+/* Of how many units was it not asked @times times? All of them if it has failed */
+static size_t supplier_stop(struct supplier *supplier, unsigned int times)
+{
+	const size_t units = supplier->bytes / supplier->unit;
+	size_t i, others = 0;
+
+	WRITE_ONCE(supplier->stop, true);
+	pthread_join(supplier->thread, NULL);
+	for (i = 0; i < units; i++)
+		others += supplier->events[i] != times;
+	free(supplier->events);
+	return supplier->failed ? units : others;
+}
+
+FIXTURE(uffd)
+{
+	struct mshv_pt pt;
+	struct mshv_vp *vp;
+	u8 *mem;
+	u8 *other;		/* of the same file, not registered; or NULL */
+	size_t pages;
+	struct supplier supplier;
+};
+
+FIXTURE_VARIANT(uffd)
+{
+	enum mshv_backing backing;
+	size_t unit;
+	u64 minor;		/* feature, 0 if it is memory without */
+};
+
+FIXTURE_VARIANT_ADD(uffd, anon) {
+	.backing = BACKING_ANON, .unit = PAGE_SIZE,
+};
+
+FIXTURE_VARIANT_ADD(uffd, memfd) {
+	.backing = BACKING_MEMFD, .unit = PAGE_SIZE,
+	.minor = UFFD_FEATURE_MINOR_SHMEM,
+};
+
+FIXTURE_VARIANT_ADD(uffd, hugetlb_shared) {
+	.backing = BACKING_HUGETLB_SHARED, .unit = HUGE_SIZE,
+	.minor = UFFD_FEATURE_MINOR_HUGETLBFS,
+};
+
+FIXTURE_SETUP(uffd)
+{
+	size_t bytes;
+	int fd = -1;
+
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	self->supplier.fd = -1;
+	require_oracle();
+	require_pagemap();
+	require_feature(FEATURE_MOVABLE);
+	self->pages = 2 * HUGE_PAGES;
+	bytes = self->pages * PAGE_SIZE;
+	if (variant->backing == BACKING_HUGETLB_SHARED) {
+		require_hugetlb(2);
+		fd = mshv_alloc_hugetlb((void **)&self->mem, bytes);
+	} else if (variant->backing == BACKING_MEMFD) {
+		fd = mshv_alloc_memfd((void **)&self->mem, bytes, PAGE_SIZE);
+	} else {
+		self->mem = mshv_alloc(variant->backing, bytes);
+	}
+	if (!self->mem)
+		SKIP(return, "needs: this kind of memory");
+	if (fd >= 0) {
+		self->other = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+				   MAP_SHARED, fd, 0);
+		close(fd);
+		ASSERT_NE(MAP_FAILED, self->other);
+	}
+	self->supplier.mem = self->mem;
+	self->supplier.bytes = bytes;
+	self->supplier.unit = variant->unit;
+	test_pt_setup(&self->pt, 1);
+	self->vp = &self->pt.vp[0];
+}
+
+FIXTURE_TEARDOWN(uffd)
+{
+	if (self->supplier.fd >= 0)
+		close(self->supplier.fd);
+	mshv_pt_close(&self->pt);
+	mshv_free(self->mem, self->pages * PAGE_SIZE);
+	mshv_free(self->other, self->pages * PAGE_SIZE);
+}
+
+/* As guest_fill does it */
+static void fill(u8 *mem, size_t pages, u64 seed)
+{
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		*quad(mem, i) = seed + i;
+}
+
+#define require_minor_faults() do { \
+	if (!variant->minor) \
+		SKIP(return, "needs: memory of a file"); \
+	self->supplier.fd = uffd_open(self->mem, self->pages, \
+				      UFFDIO_REGISTER_MODE_MINOR, variant->minor); \
+	if (self->supplier.fd < 0) \
+		SKIP(return, "needs: minor faults of userfaultfd"); \
+} while (0)
+
+TEST_F(uffd, missing_pages_are_asked_for_once_each)
+{
+	u8 *source = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
+
+	ASSERT_NE(NULL, source);
+	self->supplier.fd = uffd_open(self->mem, self->pages,
+				      UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (self->supplier.fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	fill(source, self->pages, VALUE);
+	self->supplier.source = source;
+	map_all();
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	ASSERT_TRUE(supplier_start(&self->supplier));
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = VALUE);
+	/* They are its own now, to write to as well */
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages / 2,
+		   .rdx = 1);
+	EXPECT_EQ(0, supplier_stop(&self->supplier, 1));
+	EXPECT_EQ(0, mismatches(self->mem, self->pages / 2, 1));
+	if (self->other)
+		EXPECT_EQ(0, mismatches(self->other, self->pages / 2, 1));
+	EXPECT_EQ(0, mismatches(source, self->pages, VALUE));
+	test_slat(&self->pt, TEST_GFN, self->mem, self->pages, SLAT_RWX, false);
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
+				  SLAT_RWX));
+	mshv_free(source, self->pages * PAGE_SIZE);
+}
+
+TEST_F(uffd, missing_pages_come_before_the_guest_writes)
+{
+	u8 *source = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
+	size_t i;
+
+	ASSERT_NE(NULL, source);
+	self->supplier.fd = uffd_open(self->mem, self->pages,
+				      UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (self->supplier.fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	/* What is next to the quadword that the guest writes */
+	for (i = 0; i < self->pages; i++)
+		quad(source, i)[1] = VALUE + i;
+	self->supplier.source = source;
+	map_all();
+	ASSERT_TRUE(supplier_start(&self->supplier));
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	EXPECT_EQ(0, supplier_stop(&self->supplier, 1));
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
+	for (i = 0; i < self->pages; i++)
+		ASSERT_EQ(VALUE + i, quad(self->mem, i)[1]);
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
+				  SLAT_RWX));
+	mshv_free(source, self->pages * PAGE_SIZE);
+}
+
+TEST_F(uffd, page_of_the_file_waits_until_the_vmm_goes_on)
+{
+	const size_t half = self->pages / 2;
+
+	require_minor_faults();
+	fill(self->other, self->pages, VALUE);
+	map_all();
+	/* It is in the file, but not in the page tables of the VMM */
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	ASSERT_TRUE(supplier_start(&self->supplier));
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA, .rsi = half,
+			  .rdx = VALUE);
+	/* A first access that writes is no different */
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA + half * PAGE_SIZE,
+		   .rsi = half, .rdx = 1);
+	EXPECT_EQ(0, supplier_stop(&self->supplier, 1));
+	EXPECT_EQ(0, mismatches(self->other, half, VALUE));
+	EXPECT_EQ(0, mismatches(self->other + half * PAGE_SIZE, half, 1));
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
+				  SLAT_RWX));
+}
+
+TEST_F(uffd, page_of_the_file_that_was_unmapped_waits_again)
+{
+	require_minor_faults();
+	fill(self->other, self->pages, VALUE);
+	map_all();
+	ASSERT_TRUE(supplier_start(&self->supplier));
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	/* Only from the page tables: the file keeps it */
+	ASSERT_EQ(0, madvise(self->mem, self->pages * PAGE_SIZE, MADV_DONTNEED));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	EXPECT_EQ(0, mismatches(self->other, self->pages, 1));
+	fill(self->other, self->pages, 3);
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 3);
+	EXPECT_EQ(0, supplier_stop(&self->supplier, 2));
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
+				  SLAT_RWX));
+}
+
+TEST_F(uffd, signal_ends_the_wait_for_a_page_of_the_file)
+{
+	struct uffdio_continue go_on = {
+		.range = { (uintptr_t)self->mem, variant->unit },
+	};
+
+	require_minor_faults();
+	fill(self->other, self->pages, VALUE);
+	map_all();
+	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
+				   GUEST_ARGS(.rdi = TEST_GPA)));
+	EXPECT_EQ(-EINTR, run_under_signals(self->vp, self->supplier.fd,
+					    self->mem));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	/* The same access once more, when the page is there */
+	ASSERT_EQ(0, ioctl(self->supplier.fd, UFFDIO_CONTINUE, &go_on));
+	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(self->vp));
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
+				  SLAT_RWX));
 }
 
 TEST_HARNESS_MAIN
