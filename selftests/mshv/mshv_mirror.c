@@ -479,6 +479,93 @@ TEST_F(mirror, region_that_cannot_be_unmapped_is_contained)
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
 }
 
+/* A page of a device instead of one of its own */
+static bool put_device_page(u8 *where)
+{
+	void *page;
+	u64 spa;
+
+	page = mshv_alloc_mmio(&spa);
+	return page && mremap(page, PAGE_SIZE, PAGE_SIZE,
+			      MREMAP_MAYMOVE | MREMAP_FIXED, where) == where;
+}
+
+/* Neither reading nor writing page @nr of the region works, nor harms the others */
+#define expect_device_page(_nr) do { \
+	const u64 gpa_ = TEST_GPA + (_nr) * PAGE_SIZE; \
+	size_t i_; \
+	\
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT, \
+		  guest_run(self->vp, GUEST_ADDR(guest_read), \
+			    GUEST_ARGS(.rdi = gpa_))); \
+	EXPECT_EQ(gpa_, self->vp->msg.memory.guest_physical_address); \
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT, \
+		  guest_run(self->vp, GUEST_ADDR(guest_write), \
+			    GUEST_ARGS(.rdi = gpa_, .rsi = 0))); \
+	EXPECT_EQ(gpa_, self->vp->msg.memory.guest_physical_address); \
+	EXPECT_EQ(HV_INTERCEPT_ACCESS_WRITE, \
+		  self->vp->msg.intercept.intercept_access_type); \
+	EXPECT_FALSE(accessible(&self->pt, TEST_GFN + (_nr))); \
+	for (i_ = (_nr) - 2; i_ <= (_nr) + 2; i_++) { \
+		if (i_ == (_nr)) \
+			continue; \
+		test_guest_result(1 + i_, self->vp, guest_read, \
+				  .rdi = TEST_GPA + i_ * PAGE_SIZE); \
+		test_guest(self->vp, guest_write, .rsi = VALUE + i_, \
+			   .rdi = TEST_GPA + i_ * PAGE_SIZE); \
+		EXPECT_EQ(VALUE + i_, *quad(self->mem, i_)); \
+	} \
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages, \
+				  SLAT_RWX)); \
+} while (0)
+
+TEST_F(mirror, device_page_that_takes_a_place_is_the_vmms_business)
+{
+	const size_t nr = HUGE_PAGES + 100;
+	int kmsg = kmsg_open();
+
+	if (backing_is_hugetlb(variant->backing))
+		SKIP(return, "needs: memory with pages of 4 KiB");
+	map_all();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	if (!put_device_page(self->mem + nr * PAGE_SIZE))
+		SKIP(return, "needs: HPET and /dev/mem");
+	EXPECT_FALSE(accessible(&self->pt, TEST_GFN + nr));
+	expect_device_page(nr);
+	/* And back: what counts is what is there */
+	ASSERT_EQ(quad(self->mem, nr),
+		  mmap(quad(self->mem, nr), PAGE_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + nr * PAGE_SIZE,
+		   .rsi = VALUE);
+	EXPECT_EQ(VALUE, *quad(self->mem, nr));
+	CHECK();
+	EXPECT_EQ(0, kmsg_complaints(kmsg));
+	close(kmsg);
+}
+
+TEST_F(mirror, device_page_that_is_there_first_is_left_out)
+{
+	const size_t nr = HUGE_PAGES + 100;
+	int kmsg = kmsg_open();
+	size_t i;
+
+	if (backing_is_hugetlb(variant->backing))
+		SKIP(return, "needs: memory with pages of 4 KiB");
+	for (i = 0; i < self->pages; i++)
+		*quad(self->mem, i) = i + 1;
+	if (!put_device_page(self->mem + nr * PAGE_SIZE))
+		SKIP(return, "needs: HPET and /dev/mem");
+	map_all();
+	expect_device_page(nr);
+	/* The end of the region is the end of all of it */
+	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
+	test_slat_empty(&self->pt, TEST_GFN, self->pages);
+	EXPECT_EQ(0, kmsg_complaints(kmsg));
+	close(kmsg);
+}
+
 /* Neither start nor size need to be aligned, nor equally aligned */
 FIXTURE(shape)
 {
