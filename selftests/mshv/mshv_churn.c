@@ -118,7 +118,7 @@ FIXTURE_TEARDOWN(churn)
 	expect_progress(); \
 } while (0)
 
-TEST_F(churn, compacted)
+TEST_F_TIMEOUT(churn, compacted, 120)
 {
 	/* Huge pages are of no use to it, and a file may have large folios */
 	const bool movable = variant->backing == BACKING_ANON ||
