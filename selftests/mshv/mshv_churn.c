@@ -23,6 +23,13 @@
 #define SCHED			"/sys/kernel/debug/sched/numa_balancing/"
 #define MEMORY_BLOCKS		"/sys/devices/system/memory/"
 
+#ifndef MADV_HWPOISON
+#define MADV_HWPOISON		100
+#endif
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE	101
+#endif
+
 FIXTURE(churn)
 {
 	struct mshv_pt pt;
@@ -481,6 +488,104 @@ TEST_F_TIMEOUT(churn, memory_is_taken_off_line, 60)
 	if (before)
 		EXPECT_TRUE(off);
 	EXPECT_EQ(0, after);
+}
+
+/*
+ * Memory that has gone bad, or is about to. Linux does not use such pages again
+ * until the next boot, so that is for a machine that nobody needs.
+ */
+#define require_memory_errors(_advice) do { \
+	require_oracle(); \
+	require_pagemap(); \
+	if (madvise(self->mem, 0, _advice)) \
+		SKIP(return, "needs: CONFIG_MEMORY_FAILURE"); \
+} while (0)
+
+TEST_F_TIMEOUT(churn, pages_that_may_go_bad_are_replaced, 60)
+{
+	/* A huge page of the pool goes as a whole, and the pool has few of them */
+	const size_t step = backing_is_hugetlb(variant->backing) ?
+			    HUGE_PAGES : self->pages / 16;
+	size_t nr, pages = 0, replaced = 0;
+	int i, ret;
+	u64 pfn;
+
+	require_memory_errors(MADV_SOFT_OFFLINE);
+	start_load();
+	for (nr = 5; nr < self->pages; nr += step) {
+		/* EBUSY: somebody else uses it just then */
+		for (i = 0, ret = -1; ret && i < 20; i++) {
+			pfn = page_pfn(quad(self->mem, nr));
+			ret = madvise(quad(self->mem, nr), PAGE_SIZE,
+				      MADV_SOFT_OFFLINE);
+			if (ret)
+				usleep(10000);
+		}
+		pages++;
+		if (!ret && pfn) {
+			EXPECT_NE(pfn, page_pfn(quad(self->mem, nr)));
+			replaced++;
+		}
+	}
+	EXPECT_LE(pages / 2, replaced);
+	expect_progress();
+	finish_load();
+}
+
+static void nothing(int sig)
+{
+}
+
+TEST_F(churn, page_that_is_bad_is_the_vmms_business)
+{
+	const bool hugetlb = backing_is_hugetlb(variant->backing);
+	const size_t nr = HUGE_PAGES + 37, unit = hugetlb ? HUGE_PAGES : 1;
+	const size_t first = nr / unit * unit, next = first + unit;
+	const u64 gpa = TEST_GPA + nr * PAGE_SIZE;
+	struct mshv_vp *vp = &self->pt.vp[0];
+	struct sigaction action = { .sa_handler = nothing };
+	u8 *other;
+
+	if (variant->backing == BACKING_FILE)
+		SKIP(return, "needs: memory that cannot be read again");
+	require_memory_errors(MADV_HWPOISON);
+	/* Who has the page is told by a signal */
+	ASSERT_EQ(0, sigaction(SIGBUS, &action, NULL));
+	test_guest(vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages, .rdx = 1);
+	/* VPs that use other pages of the region notice nothing */
+	ASSERT_TRUE(load_start(&self->load, &self->pt, TEST_GFN, HUGE_PAGES,
+			       variant->vps));
+	ASSERT_EQ(0, madvise(quad(self->mem, nr), PAGE_SIZE, MADV_HWPOISON));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN + first, unit));
+	expect_progress();
+	EXPECT_EQ(0, load_stop(&self->load, self->mem));
+
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(vp, GUEST_ADDR(guest_read), GUEST_ARGS(.rdi = gpa)));
+	EXPECT_EQ(gpa, vp->msg.memory.guest_physical_address);
+	EXPECT_EQ(HVMSG_GPA_INTERCEPT,
+		  guest_run(vp, GUEST_ADDR(guest_write), GUEST_ARGS(.rdi = gpa)));
+	EXPECT_EQ(gpa, vp->msg.memory.guest_physical_address);
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN + first, unit));
+	/* Nor is anything of its neighbours lost; a huge page has none here */
+	if (!hugetlb) {
+		test_guest_result(0, vp, guest_check,
+				  .rdi = TEST_GPA + HUGE_SIZE,
+				  .rsi = first - HUGE_PAGES,
+				  .rdx = 1 + HUGE_PAGES);
+		test_guest_result(0, vp, guest_check,
+				  .rdi = TEST_GPA + next * PAGE_SIZE,
+				  .rsi = self->pages - next, .rdx = 1 + next);
+	}
+
+	/* A VMM that puts another page there lets the guest go on */
+	other = mmap(quad(self->mem, first), unit * PAGE_SIZE,
+		     PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	ASSERT_EQ((void *)quad(self->mem, first), other);
+	test_guest(vp, guest_write, .rdi = gpa, .rsi = VALUE);
+	EXPECT_EQ(VALUE, *quad(self->mem, nr));
+	EXPECT_EQ(0, check_mirror(vp, TEST_GFN, self->mem, self->pages, SLAT_RWX));
 }
 
 /*
