@@ -1439,7 +1439,7 @@ FIXTURE_TEARDOWN(uffd)
 {
 	if (self->supplier.fd >= 0)
 		close(self->supplier.fd);
-	mshv_pt_close(&self->pt);
+	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 	mshv_free(self->other, self->pages * PAGE_SIZE);
 }
