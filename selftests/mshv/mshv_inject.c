@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -866,13 +867,19 @@ static const u16 means[] = {
 	HVCALL_MAP_GPA_PAGES, HVCALL_UNMAP_GPA_PAGES, HVCALL_FINALIZE_PARTITION,
 };
 
-static void refuse(bool refuse)
+/* The first @nr of these */
+static void refuse_means(size_t nr, bool refuse)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(means); i++)
+	for (i = 0; i < nr; i++)
 		oracle_inject(means[i], refuse, HV_STATUS_OPERATION_DENIED, 0,
 			      ORACLE_INJECT_FOREVER);
+}
+
+static void refuse(bool refuse)
+{
+	refuse_means(ARRAY_SIZE(means), refuse);
 }
 
 FIXTURE_TEARDOWN(refused)
@@ -986,7 +993,7 @@ static void fill_for_ever(u8 *mem, size_t pages, u64 *filled)
 		TH_LOG("status %#x", _status); \
 	}
 
-/* The reaper finds a fault that holds the lock of the region */
+/* Its end finds a fault that holds the lock of the region, and has to wait */
 TEST_F_TIMEOUT(slow, vmm_is_out_of_memory_in_a_fault, 60)
 {
 	u64 filled = 0;
@@ -1009,6 +1016,250 @@ TEST_F_TIMEOUT(slow, vmm_is_out_of_memory_in_a_fault, 60)
 		slow_down(0);
 		EXPECT_NOTHING_LOST(self->start, self->mem);
 	}
+}
+
+/*
+ * The OOM reaper comes two seconds after the kill, if the victim has not ended until
+ * then. It must not wait: who holds the lock of a region may be waiting for memory.
+ */
+#define REAPED_PAGES	(512 * HUGE_PAGES)
+#define REAPED_SIZE	(REAPED_PAGES * PAGE_SIZE)
+
+/*
+ * A CPU takes no interrupt in a hypercall, and the reaper waits for all of them to
+ * flush their TLBs: not one hypercall is long, but there are many
+ */
+#define HOLD_USEC	50000
+#define READ_USEC	200000
+
+/* More than the 2 s, and 10 tries of 100 ms */
+#define REAPER_MSEC	12000
+
+/* In memory that the VMM shares with the test */
+struct victim {
+	u64 pt;
+	u64 ready, go, eat;
+};
+
+FIXTURE(oom_reaper)
+{
+	struct mshv_pt pt;	/* that of the VMM, for the oracle */
+	struct stock start;
+	struct victim *victim;
+	u8 *mem;
+	int log, complaints;
+	pid_t child;
+};
+
+FIXTURE_SETUP(oom_reaper)
+{
+	self->log = -1;
+	self->complaints = -1;
+	require_mshv();
+	mshv_pt_init(&self->pt);
+	require_oracle();
+	require_pagemap();
+	require_feature(FEATURE_MOVABLE);
+	require_cpus(2);
+	self->log = kmsg_open();
+	self->complaints = kmsg_open();
+	if (self->log < 0 || self->complaints < 0)
+		SKIP(return, "needs: /dev/kmsg");
+	self->start = take_stock();
+	self->mem = mshv_alloc(BACKING_ANON, REAPED_SIZE);
+	ASSERT_NE(NULL, self->mem);
+	self->victim = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->victim);
+	if (!cgroup_start("max", "16M", "0"))
+		SKIP(return, "needs: cgroup2 with the memory controller");
+}
+
+static void no_victim(FIXTURE_DATA(oom_reaper) *self)
+{
+	slow_down(0);
+	oracle_delay(HVCALL_GET_GPA_PAGES_ACCESS_STATES, 0);
+	refuse(false);
+	if (self->child <= 0)
+		return;
+	kill(self->child, SIGKILL);
+	waitpid(self->child, NULL, 0);
+	self->child = 0;
+}
+
+FIXTURE_TEARDOWN(oom_reaper)
+{
+	no_victim(self);
+	cgroup_stop();
+	EXPECT_NOTHING_LOST(self->start, self->mem);
+	EXPECT_EQ(0, kmsg_complaints(self->complaints));
+	munmap(self->victim, PAGE_SIZE);
+	mshv_free(self->mem, REAPED_SIZE);
+	close(self->log);
+	close(self->complaints);
+}
+
+static void wait_for_flag(const u64 *flag)
+{
+	while (!READ_ONCE(*flag))
+		usleep(1000);
+}
+
+static void *eat_limit(void *arg)
+{
+	const size_t size = 16 * HUGE_SIZE;
+	struct victim *victim = arg;
+	u8 *mem = mshv_alloc(BACKING_ANON, size);
+
+	wait_for_flag(&victim->eat);
+	if (mem)
+		memset(mem, 1, size);
+	_exit(4);
+}
+
+/* A VMM whose one thread is in the kernel when the other exceeds the limit */
+static void be_victim(struct victim *victim, u8 *mem, bool fault)
+{
+	const struct guest_args args = { .rdi = TEST_GPA };
+	static u64 bitmap[REAPED_PAGES / 64];
+	struct mshv_pt pt;
+	pthread_t thread;
+	size_t i;
+
+	if (!cgroup_join() || mshv_pt_setup(&pt, 1) ||
+	    mshv_map(&pt, TEST_GFN, mem, REAPED_SIZE, MEM_RWX) ||
+	    pthread_create(&thread, NULL, eat_limit, victim))
+		_exit(1);
+	/* With gaps between them the pages take a hypercall each */
+	for (i = 0; i < HUGE_PAGES; i += 2)
+		*quad(mem, i) = VALUE;
+	/* The first fault maps all of them */
+	if (!fault && guest_call(&pt.vp[0], guest_read, args, NULL))
+		_exit(2);
+	WRITE_ONCE(victim->pt, pt.id);
+	WRITE_ONCE(victim->ready, 1);
+	wait_for_flag(&victim->go);
+	if (fault)
+		guest_call(&pt.vp[0], guest_read, args, NULL);
+	else
+		mshv_access_bitmap(&pt, TEST_GFN, REAPED_PAGES,
+				   MSHV_GPAP_ACCESS_TYPE_DIRTY,
+				   MSHV_GPAP_ACCESS_OP_NOOP, bitmap);
+	_exit(3);
+}
+
+/* Returns when the VMM is in hypercalls of this kind, and about to be killed */
+static void start_victim(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(oom_reaper) *self, u16 code, bool refused)
+{
+	struct victim *victim = self->victim;
+	const bool fault = code == HVCALL_MAP_GPA_PAGES;
+	struct oracle_counter before, now;
+	int msec = 20000;
+
+	memset(victim, 0, sizeof(*victim));
+	self->child = fork();
+	ASSERT_LE(0, self->child);
+	if (!self->child)
+		be_victim(victim, self->mem, fault);
+	ASSERT_TRUE(wait_for_change(&victim->ready, 0, 30000));
+	self->pt.id = victim->pt;
+	if (refused)
+		refuse_means(2, true);
+	ASSERT_EQ(0, oracle_counter(code, &before));
+	ASSERT_EQ(0, oracle_delay(code, fault ? HOLD_USEC : READ_USEC));
+	WRITE_ONCE(victim->go, 1);
+	do {
+		usleep(1000);
+		ASSERT_EQ(0, oracle_counter(code, &now));
+	} while (now.calls < before.calls + 2 && msec--);
+	ASSERT_LE(before.calls + 2, now.calls);
+	WRITE_ONCE(victim->eat, 1);
+}
+
+/* How many of the pages the VMM still has */
+static size_t victims_pages(FIXTURE_DATA(oom_reaper) *self)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < HUGE_PAGES; i += 2) {
+		u64 value = 0;
+		struct iovec local = { &value, sizeof(value) };
+		struct iovec remote = { quad(self->mem, i), sizeof(value) };
+
+		if (process_vm_readv(self->child, &local, 1, &remote, 1, 0) > 0)
+			n += value == VALUE;
+	}
+	return n;
+}
+
+static bool reaper_says(FIXTURE_DATA(oom_reaper) *self, const char *what)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "oom_reaper: %s%d (", what, self->child);
+	return kmsg_wait(self->log, text, REAPER_MSEC);
+}
+
+#define guests_pages(_self) \
+	accessible_pages(&(_self)->pt, TEST_GFN, HUGE_PAGES)
+
+/* It is still in the hypercalls: let them be fast, and see how it ends */
+#define expect_end(_self) do { \
+	int _status = 0; \
+	\
+	EXPECT_EQ(0, waitpid((_self)->child, &_status, WNOHANG)); \
+	oracle_delay(HVCALL_MAP_GPA_PAGES, 0); \
+	oracle_delay(HVCALL_GET_GPA_PAGES_ACCESS_STATES, 0); \
+	ASSERT_EQ((_self)->child, waitpid((_self)->child, &_status, 0)); \
+	(_self)->child = 0; \
+	expect_killed(_status); \
+	EXPECT_EQ(1, cgroup_killed()); \
+} while (0)
+
+TEST_F_TIMEOUT(oom_reaper, gives_up_where_a_fault_holds_the_lock, 120)
+{
+	start_victim(_metadata, self, HVCALL_MAP_GPA_PAGES, false);
+	EXPECT_TRUE(reaper_says(self, "unable to reap pid:"));
+	/* Nobody has taken away what the guest is getting just now */
+	EXPECT_LT(0, guests_pages(self));
+	EXPECT_EQ(HUGE_PAGES / 2, victims_pages(self));
+	expect_end(self);
+}
+
+TEST_F_TIMEOUT(oom_reaper, takes_the_memory_of_a_vmm_that_does_not_end, 120)
+{
+	start_victim(_metadata, self, HVCALL_GET_GPA_PAGES_ACCESS_STATES, false);
+	EXPECT_TRUE(reaper_says(self, "reaped process "));
+	EXPECT_EQ(0, guests_pages(self));
+	EXPECT_EQ(0, victims_pages(self));
+	expect_end(self);
+}
+
+/* What it may not wait for is not done, and nobody is worse off for it */
+TEST_F_TIMEOUT(oom_reaper, gives_up_where_the_hypervisor_refuses, 120)
+{
+	struct oracle_partition partition;
+
+	start_victim(_metadata, self, HVCALL_GET_GPA_PAGES_ACCESS_STATES, true);
+	EXPECT_TRUE(reaper_says(self, "unable to reap pid:"));
+	EXPECT_LT(10, oracle_injected(HVCALL_UNMAP_GPA_PAGES));
+	EXPECT_EQ(HUGE_PAGES / 2, guests_pages(self));
+	EXPECT_EQ(HUGE_PAGES / 2, victims_pages(self));
+	EXPECT_EQ(0, oracle_partition(self->pt.id, &partition));
+	EXPECT_EQ(STATE_ACTIVE, partition.state);
+	refuse(false);
+	expect_end(self);
+	EXPECT_FALSE(kmsg_wait(self->log, "take away", 0));
+}
+
+/* The end of the VMM may wait, and takes the other way out */
+TEST_F_TIMEOUT(oom_reaper, leaves_to_the_end_what_the_hypervisor_refuses, 120)
+{
+	start_victim(_metadata, self, HVCALL_GET_GPA_PAGES_ACCESS_STATES, true);
+	EXPECT_TRUE(reaper_says(self, "unable to reap pid:"));
+	expect_end(self);
+	EXPECT_TRUE(kmsg_wait(self->log, "take away", 1000));
 }
 
 static u64 alarms;

@@ -1528,6 +1528,27 @@ int kmsg_complaints(int fd)
 	return count;
 }
 
+bool kmsg_wait(int fd, const char *text, int msec)
+{
+	const u64 end = now_ms() + msec;
+	static char message[8192];
+	ssize_t n;
+
+	while (fd >= 0) {
+		n = read(fd, message, sizeof(message) - 1);
+		if (n > 0) {
+			message[n] = 0;
+			if (strstr(message, text))
+				return true;
+		} else if (n == 0 || errno != EPIPE) {
+			if (now_ms() >= end)
+				break;
+			usleep(1000);
+		}
+	}
+	return false;
+}
+
 /*
  * Swap
  */

@@ -402,6 +402,8 @@ int reap(pid_t child, int msec);
 int kmsg_open(void);
 /* How many of them should not be there */
 int kmsg_complaints(int fd);
+/* Is there one with this text within @msec? Those before it are gone then */
+bool kmsg_wait(int fd, const char *text, int msec);
 
 /* Pins acquired and not released, of the whole system; -errno */
 long pin_balance(void);
