@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -1391,6 +1394,60 @@ TEST_F_TIMEOUT(slow, region_goes_and_comes_under_vps_that_fault, 60)
 	EXPECT_EQ(0, mismatches(self->mem, SLOW_PAGES, 7));
 }
 
+/* What this thread reclaims, and what that takes away, has a buffer of its own */
+#define TRACING		"/sys/kernel/tracing"
+#define TRACE		TRACING "/instances/mshv-reclaim"
+#define INVALIDATE	TRACE "/events/mshv/mshv_invalidate/"
+#define RECLAIM		TRACE "/events/vmscan/mm_vmscan_direct_reclaim_"
+
+static bool trace_reclaim(void)
+{
+	char text[32];
+
+	mount("nodev", TRACING, "tracefs", 0, NULL);
+	mkdir(TRACE, 0700);
+	snprintf(text, sizeof(text), "%d", getpid());
+	if (!write_file(TRACE "/set_event_pid", text))
+		return false;
+	snprintf(text, sizeof(text), "first >= %llu", TEST_GFN);
+	return write_file(INVALIDATE "filter", text) &&
+	       write_file(INVALIDATE "enable", "1") &&
+	       write_file(RECLAIM "begin/enable", "1") &&
+	       write_file(RECLAIM "end/enable", "1");
+}
+
+/*
+ * How often a deposit took away memory of the region; it alone asks for that much
+ * contiguous memory. In @reclaims, how often it reclaimed.
+ */
+static size_t traced_invalidations(size_t *reclaims)
+{
+	bool deposit = false;
+	char line[512];
+	size_t n = 0;
+	FILE *file;
+
+	*reclaims = 0;
+	file = fopen(TRACE "/trace", "r");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (strstr(line, "reclaim_begin:")) {
+			deposit = strstr(line, "gfp_flags=GFP_KERNEL\n") &&
+				  !strstr(line, "order=0 ");
+			*reclaims += deposit;
+		} else if (strstr(line, "reclaim_end:")) {
+			deposit = false;
+		} else if (strstr(line, "mshv_invalidate:")) {
+			n += deposit;
+		}
+	}
+	if (file)
+		fclose(file);
+	return n;
+}
+
+#define LARGE_PAGES	(32 * HUGE_PAGES)
+#define LARGE_SIZE	(LARGE_PAGES * PAGE_SIZE)
+
 /* The hypervisor runs out of memory, and Linux as well */
 FIXTURE(short_of_memory)
 {
@@ -1398,6 +1455,8 @@ FIXTURE(short_of_memory)
 	struct stock start;
 	u8 *mem;
 	size_t pages;
+	u8 *large;
+	pid_t hog;
 	char swap[SWAP_NAME];
 };
 
@@ -1414,11 +1473,24 @@ FIXTURE_SETUP(short_of_memory)
 	ASSERT_NE(NULL, self->mem);
 }
 
+static void stop_hog(FIXTURE_DATA(short_of_memory) *self)
+{
+	if (self->hog <= 0)
+		return;
+	kill(self->hog, SIGKILL);
+	waitpid(self->hog, NULL, 0);
+	self->hog = 0;
+}
+
 FIXTURE_TEARDOWN(short_of_memory)
 {
 	slow_down(0);
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
 	oracle_dry(0, 0);
 	test_pt_close(&self->pt);
+	mshv_free(self->large, LARGE_SIZE);
+	stop_hog(self);
+	rmdir(TRACE);
 	cgroup_stop();
 	swap_stop(self->swap);
 	EXPECT_NOTHING_LOST(self->start, self->mem);
@@ -1516,6 +1588,128 @@ TEST_F_TIMEOUT(short_of_memory, pool_is_dry_while_pages_are_reclaimed, 120)
 static bool set_oom_score(const char *score)
 {
 	return write_file("/proc/self/oom_score_adj", score);
+}
+
+/* Keeps all memory but a bit more than what is for emergencies */
+static void hog_memory(u64 *done)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_LOCKED;
+	char text[32] = "";
+	long left_kb;
+
+	read_file("/proc/sys/vm/min_free_kbytes", text, sizeof(text));
+	left_kb = 2 * atol(text);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* If it is too much after all, then it is the one to go */
+	set_oom_score("1000");
+	while (read_field("/proc/meminfo", "MemFree") > left_kb)
+		if (mmap(NULL, HUGE_SIZE, PROT_READ | PROT_WRITE, flags, -1, 0) ==
+		    MAP_FAILED)
+			_exit(1);
+	WRITE_ONCE(*done, 1);
+	for (;;)
+		pause();
+}
+
+static bool is_memory_intercept(long message)
+{
+	return message == HVMSG_GPA_INTERCEPT || message == HVMSG_UNMAPPED_GPA;
+}
+
+/* How often deposits have to do that, and how many faults may try, 4 MiB each */
+#define ENOUGH_TAKEN	16
+#define MAX_FAULTS	40
+
+/*
+ * Deposits are nobody's in a memory cgroup: they reclaim only where no memory is
+ * left at all. Little is there to be reclaimed but the region, which has the faults
+ * that deposit: they must not hold what its invalidation needs.
+ */
+TEST_F_TIMEOUT(short_of_memory, deposit_reclaims_the_region_itself, 240)
+{
+	struct guest_args last = { .rdi = TEST_GPA + LARGE_SIZE - PAGE_SIZE };
+	const u64 step = 1ULL << 32;
+	const struct guest_args first = {
+		.rdi = TEST_GPA, .rsi = LARGE_PAGES - HUGE_PAGES, .rdx = step,
+	};
+	unsigned int faults = 0;
+	size_t reclaims, invalidations;
+	struct oracle_counter deposits;
+	u64 start, wrong, *hogged;
+	struct mshv_vp *vp;
+	long swapped, stolen, kills, message;
+
+	if (read_field("/proc/meminfo", "MemTotal") > 4 << 20)
+		SKIP(return, "needs: 4 GiB of memory at most, to be used up");
+	if (!swap_start(self->swap))
+		SKIP(return, "needs: swap");
+	if (!trace_reclaim())
+		SKIP(return, "needs: tracefs at " TRACING);
+	hogged = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, hogged);
+	self->large = mshv_alloc(BACKING_ANON, LARGE_SIZE);
+	ASSERT_NE(NULL, self->large);
+	/* What several processes have touched is reclaimed last */
+	ASSERT_EQ(0, madvise(self->large, LARGE_SIZE, MADV_DONTFORK));
+	test_pt_setup(&self->pt, 2);
+	vp = &self->pt.vp[0];
+	test_map(&self->pt, TEST_GFN, self->large, LARGE_SIZE, MEM_RWX);
+	/* All of it but the last chunk, which is for the fault */
+	ASSERT_EQ(0, guest_call(vp, guest_fill, first, NULL));
+	self->hog = fork();
+	ASSERT_LE(0, self->hog);
+	if (!self->hog)
+		hog_memory(hogged);
+	if (!wait_for_change(hogged, 0, 120000))
+		SKIP(return, "needs: the right to lock all memory, within two minutes");
+	/*
+	 * What a fault has touched is active, and reclaim, whose statistics are up to
+	 * two seconds old, might kill somebody before it looks at that
+	 */
+	ASSERT_EQ(0, madvise(self->large, LARGE_SIZE, MADV_COLD));
+	sleep(3);
+
+	kills = vmstat("oom_kill");
+	swapped = vmstat("pswpout");
+	stolen = vmstat("pgsteal_direct");
+	ASSERT_EQ(0, oracle_reset());
+	start = now_ms();
+	oracle_inject(HVCALL_MAP_GPA_PAGES, 1, HV_STATUS_INSUFFICIENT_MEMORY, 0,
+		      ORACLE_INJECT_FOREVER);
+	message = guest_run(vp, GUEST_ADDR(guest_read), last);
+	while (is_memory_intercept(message) && faults++ < MAX_FAULTS &&
+	       traced_invalidations(&reclaims) < ENOUGH_TAKEN)
+		message = mshv_run(vp);
+	EXPECT_TRUE(is_memory_intercept(message));
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	stolen = vmstat("pgsteal_direct") - stolen;
+	swapped = vmstat("pswpout") - swapped;
+	oracle_counter(HVCALL_DEPOSIT_MEMORY, &deposits);
+	invalidations = traced_invalidations(&reclaims);
+	TH_LOG("%u faults, %llu deposits: %zu reclaims, %zu invalidations, %llu ms",
+	       faults, (unsigned long long)deposits.calls, reclaims, invalidations,
+	       (unsigned long long)(now_ms() - start));
+	TH_LOG("%ld pages swapped out, %ld reclaimed directly", swapped, stolen);
+	EXPECT_LT(0, stolen);
+	EXPECT_LT(0, swapped);
+	EXPECT_LT(0, reclaims);
+	EXPECT_LE(ENOUGH_TAKEN, invalidations);
+	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, self->large, LARGE_PAGES,
+				SLAT_RWX, false));
+	/* It was scarce, but there was enough */
+	EXPECT_EQ(kills, vmstat("oom_kill"));
+	stop_hog(self);
+
+	/* What was taken away comes back, and the guest goes on */
+	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(vp));
+	EXPECT_EQ(0, call_patiently(&self->pt.vp[1], guest_check, first, &wrong));
+	EXPECT_EQ(0, wrong);
+	EXPECT_EQ(0, mismatches(self->large, LARGE_PAGES - HUGE_PAGES, step));
+	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, self->large, LARGE_PAGES,
+				SLAT_RWX, false));
+	EXPECT_GT(60000, now_ms() - start);
+	munmap(hogged, PAGE_SIZE);
 }
 
 /* All memory there is, and then some; but not for longer than the VMM lives */
