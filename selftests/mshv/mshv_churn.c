@@ -527,7 +527,8 @@ TEST_F_TIMEOUT(churn, pages_that_may_go_bad_are_replaced, 60)
 			replaced++;
 		}
 	}
-	EXPECT_LE(pages / 2, replaced);
+	/* Pages of a file that are being written back are busy, time and again */
+	EXPECT_LE(variant->backing == BACKING_FILE ? 1 : pages / 2, replaced);
 	expect_progress();
 	finish_load();
 }
