@@ -1292,7 +1292,7 @@ long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 				return ret;
 			what = slat_fault(pt, &slat[i], entries[i], flags, perms, all);
 			if (what && !wrong++)
-				say("GFN %#llx %s: SPA %#llx flags %#x, pagemap %#llx kpageflags %#llx perms %#x",
+				say("GFN %#llx %s: SPA %#llx %#x, page %#llx %#llx, perms %#x",
 				    (unsigned long long)gfn + i, what,
 				    (unsigned long long)slat[i].spa, slat[i].flags,
 				    (unsigned long long)entries[i],
