@@ -24,7 +24,7 @@ help:
 #h	  ACCEL=auto    kvm (needs nested SVM), tcg, or auto: kvm where possible
 #h	  HV="..."      hypervisor parameters, e.g. HV="sched=hyp split=free"
 #h	  CMDLINE="..." more for the root kernel's command line
-#h	  TIMEOUT=900   seconds a run may take; BOOT_TIMEOUT=120 until init runs
+#h	  TIMEOUT=1500  seconds a run may take; BOOT_TIMEOUT=120 until init runs
 #h	  CACHE=DIR     downloads, trees and builds
 #h	                (default: $XDG_CACHE_HOME or ~/.cache, mshv-nested-root)
 #h	  TEST_ONLY=0   without the test-only kernel patches
