@@ -125,7 +125,7 @@ FIXTURE_TEARDOWN(churn)
 	expect_progress(); \
 } while (0)
 
-TEST_F_TIMEOUT(churn, compacted, 120)
+TEST_F_TIMEOUT(churn, compacted, 300)
 {
 	/* Huge pages are of no use to it, and a file may have large folios */
 	const bool movable = variant->backing == BACKING_ANON ||
@@ -200,7 +200,7 @@ TEST_F(churn, process_is_migrated_between_nodes)
 }
 
 /* Linux takes pages away to see which node uses them, and moves them there */
-TEST_F_TIMEOUT(churn, balanced_between_nodes, 60)
+TEST_F_TIMEOUT(churn, balanced_between_nodes, 180)
 {
 	/* A huge page is one fault */
 	const long enough = backing_is_thp(variant->backing) ? 2 : 50;
@@ -460,7 +460,7 @@ static size_t pages_in_block(u8 *mem, size_t pages, long block)
 	return n;
 }
 
-TEST_F_TIMEOUT(churn, memory_is_taken_off_line, 60)
+TEST_F_TIMEOUT(churn, memory_is_taken_off_line, 180)
 {
 	size_t i, before, after;
 	long block;
@@ -501,7 +501,7 @@ TEST_F_TIMEOUT(churn, memory_is_taken_off_line, 60)
 		SKIP(return, "needs: CONFIG_MEMORY_FAILURE"); \
 } while (0)
 
-TEST_F_TIMEOUT(churn, pages_that_may_go_bad_are_replaced, 60)
+TEST_F_TIMEOUT(churn, pages_that_may_go_bad_are_replaced, 180)
 {
 	/* A huge page of the pool goes as a whole, and the pool has few of them */
 	const size_t step = backing_is_hugetlb(variant->backing) ?
@@ -643,7 +643,7 @@ static unsigned int large_chunks(struct mshv_pt *pt, size_t pages)
 	return n;
 }
 
-TEST_F_TIMEOUT(huge, khugepaged_collapses_memory_in_use, 60)
+TEST_F_TIMEOUT(huge, khugepaged_collapses_memory_in_use, 180)
 {
 	long before;
 	int i;

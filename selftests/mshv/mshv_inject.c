@@ -797,7 +797,7 @@ static u64 scheduler(void)
 	return type;
 }
 
-TEST_F_TIMEOUT(sweep, each_call_fails_once, 100)
+TEST_F_TIMEOUT(sweep, each_call_fails_once, 300)
 {
 	const unsigned int stride = self->stride;
 	unsigned int calls = 0;
@@ -820,7 +820,7 @@ TEST_F_TIMEOUT(sweep, each_call_fails_once, 100)
 		      false);
 }
 
-TEST_F_TIMEOUT(sweep, all_calls_fail_from_one_on, 100)
+TEST_F_TIMEOUT(sweep, all_calls_fail_from_one_on, 300)
 {
 	size_t i;
 
@@ -997,7 +997,7 @@ static void fill_for_ever(u8 *mem, size_t pages, u64 *filled)
 	}
 
 /* Its end finds a fault that holds the lock of the region, and has to wait */
-TEST_F_TIMEOUT(slow, vmm_is_out_of_memory_in_a_fault, 60)
+TEST_F_TIMEOUT(slow, vmm_is_out_of_memory_in_a_fault, 180)
 {
 	u64 filled = 0;
 	int status, round;
@@ -1220,7 +1220,7 @@ static bool reaper_says(FIXTURE_DATA(oom_reaper) *self, const char *what)
 	EXPECT_EQ(1, cgroup_killed()); \
 } while (0)
 
-TEST_F_TIMEOUT(oom_reaper, gives_up_where_a_fault_holds_the_lock, 120)
+TEST_F_TIMEOUT(oom_reaper, gives_up_where_a_fault_holds_the_lock, 300)
 {
 	start_victim(_metadata, self, HVCALL_MAP_GPA_PAGES, false);
 	EXPECT_TRUE(reaper_says(self, "unable to reap pid:"));
@@ -1230,7 +1230,7 @@ TEST_F_TIMEOUT(oom_reaper, gives_up_where_a_fault_holds_the_lock, 120)
 	expect_end(self);
 }
 
-TEST_F_TIMEOUT(oom_reaper, takes_the_memory_of_a_vmm_that_does_not_end, 120)
+TEST_F_TIMEOUT(oom_reaper, takes_the_memory_of_a_vmm_that_does_not_end, 300)
 {
 	start_victim(_metadata, self, HVCALL_GET_GPA_PAGES_ACCESS_STATES, false);
 	EXPECT_TRUE(reaper_says(self, "reaped process "));
@@ -1240,7 +1240,7 @@ TEST_F_TIMEOUT(oom_reaper, takes_the_memory_of_a_vmm_that_does_not_end, 120)
 }
 
 /* What it may not wait for is not done, and nobody is worse off for it */
-TEST_F_TIMEOUT(oom_reaper, gives_up_where_the_hypervisor_refuses, 120)
+TEST_F_TIMEOUT(oom_reaper, gives_up_where_the_hypervisor_refuses, 300)
 {
 	struct oracle_partition partition;
 
@@ -1257,7 +1257,7 @@ TEST_F_TIMEOUT(oom_reaper, gives_up_where_the_hypervisor_refuses, 120)
 }
 
 /* The end of the VMM may wait, and takes the other way out */
-TEST_F_TIMEOUT(oom_reaper, leaves_to_the_end_what_the_hypervisor_refuses, 120)
+TEST_F_TIMEOUT(oom_reaper, leaves_to_the_end_what_the_hypervisor_refuses, 300)
 {
 	start_victim(_metadata, self, HVCALL_GET_GPA_PAGES_ACCESS_STATES, true);
 	EXPECT_TRUE(reaper_says(self, "unable to reap pid:"));
@@ -1283,7 +1283,7 @@ static void alarm_every(unsigned int usec)
 	setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-TEST_F_TIMEOUT(slow, signals_interrupt_a_vp_again_and_again, 60)
+TEST_F_TIMEOUT(slow, signals_interrupt_a_vp_again_and_again, 180)
 {
 	unsigned int round;
 	int ret;
@@ -1350,7 +1350,7 @@ static void *fill_until_stopped(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(slow, region_goes_and_comes_under_vps_that_fault, 60)
+TEST_F_TIMEOUT(slow, region_goes_and_comes_under_vps_that_fault, 180)
 {
 	struct filler fillers[2];
 	unsigned int i, round;
@@ -1544,7 +1544,7 @@ static long call_patiently(struct mshv_vp *vp, const char *command,
 }
 
 /* What is deposited for a page may push out this very page */
-TEST_F_TIMEOUT(short_of_memory, pool_is_dry_while_pages_are_reclaimed, 120)
+TEST_F_TIMEOUT(short_of_memory, pool_is_dry_while_pages_are_reclaimed, 300)
 {
 	const u64 step = 1ULL << 32;
 	struct drought drought = {};
@@ -1732,7 +1732,7 @@ static void eat_memory(pid_t vmm)
  * This process is not the victim, nor is who started it: the score of the VMM is
  * that of all memory, and the one that eats the memory has the next best.
  */
-TEST_F_TIMEOUT(short_of_memory, system_kills_the_vmm, 120)
+TEST_F_TIMEOUT(short_of_memory, system_kills_the_vmm, 300)
 {
 	const size_t pages = 128 * HUGE_PAGES;
 	pid_t vmm, eater;

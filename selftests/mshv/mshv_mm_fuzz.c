@@ -519,7 +519,7 @@ TEST_F_TIMEOUT(script, is_cut_down_to_what_fails, FOREVER)
 		self->ops[i] = fuzz_make(fuzz, WALK, i % MAX_VPS, &random);
 	self->ops[6] = fuzz_make(fuzz, SPOIL, ONE_THREAD, &random);
 	EXPECT_TRUE(replay(fuzz, BACKING_ANON, self->ops, n));
-	n = minimize(fuzz, BACKING_ANON, self->ops, n, now_ms() + 20000);
+	n = minimize(fuzz, BACKING_ANON, self->ops, n, now_ms() + 60000);
 	EXPECT_EQ(1, n);
 	EXPECT_EQ(SPOIL, self->ops[0].kind);
 }

@@ -573,7 +573,7 @@ TEST_F(partition, new_vp_is_in_reset_state)
 #define MANY 16
 
 /* Sixteen partitions of sixteen VPs each, all of them alive and running */
-TEST_F_TIMEOUT(dev, sixteen_partitions_of_sixteen_vps, 120)
+TEST_F_TIMEOUT(dev, sixteen_partitions_of_sixteen_vps, 300)
 {
 	static struct mshv_pt pts[MANY];
 	struct oracle_totals before, after;

@@ -91,7 +91,7 @@ TEST_F_TIMEOUT(pressure, guest_is_twice_as_large_as_its_limit, 240)
 }
 
 /* The VMM is killed in a fault of its guest */
-TEST_F_TIMEOUT(pressure, vmm_out_of_memory_leaves_nothing, 120)
+TEST_F_TIMEOUT(pressure, vmm_out_of_memory_leaves_nothing, 300)
 {
 	long partitions = 0;
 	int status;
@@ -128,7 +128,7 @@ TEST_F_TIMEOUT(pressure, vmm_out_of_memory_leaves_nothing, 120)
 			  .rsi = self->pages, .rdx = 1);
 }
 
-TEST_F_TIMEOUT(pressure, pages_change_nodes_under_running_vps, 120)
+TEST_F_TIMEOUT(pressure, pages_change_nodes_under_running_vps, 300)
 {
 	const size_t nr = HUGE_PAGES;
 	struct guest_thread thread;
@@ -159,7 +159,7 @@ TEST_F_TIMEOUT(pressure, pages_change_nodes_under_running_vps, 120)
 }
 
 /* The kernel wants to know who uses which page, and takes them away to see */
-TEST_F_TIMEOUT(pressure, numa_balancing_under_a_running_vp, 120)
+TEST_F_TIMEOUT(pressure, numa_balancing_under_a_running_vp, 300)
 {
 	struct guest_thread thread;
 	u64 scheduler = ORACLE_SCHEDULER_ROOT;

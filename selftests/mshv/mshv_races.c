@@ -132,7 +132,7 @@ static bool discarder_start(struct discarder *discarder, u8 *mem, size_t bytes,
  * Memory that is discarded all the time
  */
 
-TEST_F_TIMEOUT(races, vp_gets_on_while_its_memory_is_discarded, 60)
+TEST_F_TIMEOUT(races, vp_gets_on_while_its_memory_is_discarded, 180)
 {
 	const u64 start = now_ms();
 	struct discarder discarder;
@@ -209,7 +209,7 @@ static void do_everything(enum mshv_backing backing, u8 *mem, size_t pages, int 
 	}
 }
 
-TEST_F_TIMEOUT(races, vmm_is_killed_in_the_middle_of_everything, 120)
+TEST_F_TIMEOUT(races, vmm_is_killed_in_the_middle_of_everything, 300)
 {
 	struct oracle_totals before = {}, after = {};
 	long partitions = 0, pins = pin_balance();
@@ -297,7 +297,7 @@ static int outlive(struct mshv_pt *pt, u8 *mem, size_t pages, int fd)
 	return wrong;
 }
 
-TEST_F_TIMEOUT(races, parent_exits_while_its_child_runs_the_vp, 120)
+TEST_F_TIMEOUT(races, parent_exits_while_its_child_runs_the_vp, 300)
 {
 	int pipes[2], round, status;
 	pid_t parent;
@@ -362,7 +362,7 @@ static void *supply_page(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(races, unmap_meets_the_page_a_fault_waits_for, 60)
+TEST_F_TIMEOUT(races, unmap_meets_the_page_a_fault_waits_for, 180)
 {
 	u8 *page = mshv_alloc(BACKING_ANON, PAGE_SIZE);
 	u8 *other = mshv_alloc(BACKING_ANON, HUGE_SIZE);
@@ -475,7 +475,7 @@ static bool missed_by_both(struct restless *restless)
 	return i == 2;
 }
 
-TEST_F_TIMEOUT(races, region_comes_and_goes_while_vps_use_it, 60)
+TEST_F_TIMEOUT(races, region_comes_and_goes_while_vps_use_it, 180)
 {
 	pthread_t thread[2];
 	struct restless restless[2];
@@ -589,7 +589,7 @@ TEST(region_is_created_under_signals)
 	EXPECT_LT(0, results[CREATED]);
 }
 
-TEST_F_TIMEOUT(races, vp_runs_under_a_rain_of_signals, 60)
+TEST_F_TIMEOUT(races, vp_runs_under_a_rain_of_signals, 180)
 {
 	struct sigaction action = { .sa_handler = count_signal };
 	struct itimerval timer = {

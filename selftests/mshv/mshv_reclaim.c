@@ -68,7 +68,7 @@ FIXTURE_TEARDOWN(storm)
 	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
 }
 
-TEST_F_TIMEOUT(storm, reclaim_against_vps_loses_nothing, 60)
+TEST_F_TIMEOUT(storm, reclaim_against_vps_loses_nothing, 180)
 {
 	const long enough = self->pages / 8;
 	const u64 start = now_ms();

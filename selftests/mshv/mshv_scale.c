@@ -183,7 +183,7 @@ static int all_fill(struct mshv_pt *pt, u64 first, bool own)
 	return bad;
 }
 
-TEST_F_TIMEOUT(scale, sixteen_vps_fault_in_one_region, 120)
+TEST_F_TIMEOUT(scale, sixteen_vps_fault_in_one_region, 300)
 {
 	size_t pages = (GUEST_MAX_VPS + 1) * PER_VP, i;
 	u8 *mem;
@@ -203,7 +203,7 @@ TEST_F_TIMEOUT(scale, sixteen_vps_fault_in_one_region, 120)
 }
 
 /* A terabyte that holds little */
-TEST_F_TIMEOUT(scale, sparse_terabyte, 120)
+TEST_F_TIMEOUT(scale, sparse_terabyte, 300)
 {
 	const u64 size = 1024 * GIB;
 	/* Pages of the VMM, where no GPA of the guest's page tables is */

@@ -419,7 +419,7 @@ static bool changes(const u64 *value, unsigned int msec)
 	return false;
 }
 
-TEST_F_TIMEOUT(access, unmap_returns_when_no_cpu_can_write, 60)
+TEST_F_TIMEOUT(access, unmap_returns_when_no_cpu_can_write, 180)
 {
 	u64 *counter = (void *)self->mem;
 	struct guest_thread thread;
@@ -445,7 +445,7 @@ TEST_F_TIMEOUT(access, unmap_returns_when_no_cpu_can_write, 60)
 	}
 }
 
-TEST_F_TIMEOUT(access, unmap_stops_execution_on_another_cpu, 60)
+TEST_F_TIMEOUT(access, unmap_stops_execution_on_another_cpu, 180)
 {
 	/* incq (%rsi); jmp back to it */
 	const u8 code[] = { 0x48, 0xff, 0x06, 0xeb, 0xfb };
@@ -473,7 +473,7 @@ TEST_F_TIMEOUT(access, unmap_stops_execution_on_another_cpu, 60)
 	}
 }
 
-TEST_F_TIMEOUT(access, clearing_dirty_misses_no_write_of_another_cpu, 60)
+TEST_F_TIMEOUT(access, clearing_dirty_misses_no_write_of_another_cpu, 180)
 {
 	u64 *counter = (void *)self->mem;
 	u8 bitmap[1];
@@ -530,7 +530,7 @@ static void *restless_thread(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(access, running_guest_sees_only_the_memory_mapped_last, 60)
+TEST_F_TIMEOUT(access, running_guest_sees_only_the_memory_mapped_last, 180)
 {
 	const size_t size = PAGE_SIZE;
 	u64 *counters[2];
@@ -570,7 +570,7 @@ TEST_F_TIMEOUT(access, running_guest_sees_only_the_memory_mapped_last, 60)
 }
 
 /* One VP's writes are not another one's unmap */
-TEST_F_TIMEOUT(access, unmap_does_not_disturb_other_memory, 60)
+TEST_F_TIMEOUT(access, unmap_does_not_disturb_other_memory, 180)
 {
 	u64 *counter = mailbox_ptr(&self->pt, 2);
 	struct guest_thread thread;

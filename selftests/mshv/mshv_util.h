@@ -38,6 +38,12 @@
 #define MADV_COLLAPSE	25
 #endif
 
+/* That of the harness is for processors, not for an emulator and a kernel with KASAN */
+#ifdef TEST_TIMEOUT_DEFAULT
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	120
+#endif
+
 #define GIB		(1ULL << 30)
 /* What a test writes when any value will do */
 #define VALUE		0x1122334455667788ULL
