@@ -870,7 +870,9 @@ static const u16 means[] = {
 	HVCALL_MAP_GPA_PAGES, HVCALL_UNMAP_GPA_PAGES, HVCALL_FINALIZE_PARTITION,
 };
 
-/* The first @nr of these */
+/* The first two do not end the partition */
+#define MEANS_FOR_PAGES	2
+
 static void refuse_means(size_t nr, bool refuse)
 {
 	size_t i;
@@ -1168,7 +1170,7 @@ static void start_victim(struct __test_metadata *_metadata,
 	ASSERT_TRUE(wait_for_change(&victim->ready, 0, 30000));
 	self->pt.id = victim->pt;
 	if (refused)
-		refuse_means(2, true);
+		refuse_means(MEANS_FOR_PAGES, true);
 	ASSERT_EQ(0, oracle_counter(code, &before));
 	ASSERT_EQ(0, oracle_delay(code, fault ? HOLD_USEC : READ_USEC));
 	WRITE_ONCE(victim->go, 1);

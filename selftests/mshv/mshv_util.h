@@ -427,8 +427,9 @@ long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 
 /*
  * The same for all of a partition: for the regions it has, as far as AUDIT_PAGES go,
- * and nothing is mapped elsewhere. Nothing is wrong with a dead partition, one of
- * another process, or where the SLAT does not follow the page tables.
+ * and nothing is accessible elsewhere. Nothing is wrong with a dead partition, one of
+ * another process, one of more than PT_REGIONS, or where the SLAT does not follow the
+ * page tables.
  */
 #define AUDIT_PAGES	(32UL * HUGE_PAGES)
 long mshv_pt_audit(struct mshv_pt *pt);
