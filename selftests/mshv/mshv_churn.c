@@ -725,8 +725,7 @@ TEST_F(huge, page_with_a_hole_is_mapped_as_it_is)
 	size_t i;
 
 	ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_HUGEPAGE));
-	for (i = 0; i < self->pages; i++)
-		*quad(self->mem, i) = i + 1;
+	fill_pages(self->mem, self->pages, 1);
 	for (i = 7; i < self->pages; i += 100) {
 		ASSERT_EQ(0, madvise(quad(self->mem, i), PAGE_SIZE,
 				     MADV_DONTNEED));

@@ -94,16 +94,13 @@ TEST_F(mirror, vmm_sees_what_the_guest_writes)
 
 TEST_F(mirror, guest_sees_what_the_vmm_writes)
 {
-	size_t i;
 
 	map_all();
-	for (i = 0; i < self->pages; i++)
-		*quad(self->mem, i) = i + 7;
+	fill_pages(self->mem, self->pages, 7);
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
 			  .rsi = self->pages, .rdx = 7);
 	CHECK();
-	for (i = 0; i < self->pages; i++)
-		*quad(self->mem, i) = i + 9;
+	fill_pages(self->mem, self->pages, 9);
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
 			  .rsi = self->pages, .rdx = 9);
 }
@@ -412,11 +409,9 @@ TEST_F(mirror, map_that_needs_memory_gets_it)
 TEST_F(mirror, map_that_needs_memory_maps_the_neighbours)
 {
 	const size_t chunk = self->pages < HUGE_PAGES ? self->pages : HUGE_PAGES;
-	size_t i;
 
 	map_all();
-	for (i = 0; i < self->pages; i++)
-		*quad(self->mem, i) = i + 1;
+	fill_pages(self->mem, self->pages, 1);
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
 	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
 				   HV_STATUS_INSUFFICIENT_MEMORY, 0, 0));
@@ -549,12 +544,10 @@ TEST_F(mirror, device_page_that_is_there_first_is_left_out)
 {
 	const size_t nr = HUGE_PAGES + 100;
 	int kmsg = kmsg_open();
-	size_t i;
 
 	if (backing_is_hugetlb(variant->backing))
 		SKIP(return, "needs: memory with pages of 4 KiB");
-	for (i = 0; i < self->pages; i++)
-		*quad(self->mem, i) = i + 1;
+	fill_pages(self->mem, self->pages, 1);
 	if (!put_device_page(self->mem + nr * PAGE_SIZE))
 		SKIP(return, "needs: HPET and /dev/mem");
 	map_all();
@@ -1292,82 +1285,7 @@ TEST_F(memory, tracepoints_tell_what_happens)
 	EXPECT_TRUE(!!strstr(text, "gfn=0x10003 access=write ret=0"));
 }
 
-/*
- * Pages that user space supplies, of memory that has them already (post-copy with a
- * file that both ends of a migration know) or not, in units of what they are
- */
-struct supplier {
-	int fd;
-	u8 *mem;
-	const u8 *source;		/* what to copy, NULL to go on with what is there */
-	size_t bytes, unit;
-	bool stop, failed;
-	unsigned int *events;		/* how often each page was asked for */
-	pthread_t thread;
-};
-
-static bool supply(struct supplier *supplier)
-{
-	struct uffdio_continue go_on = {};
-	struct uffdio_copy copy = {};
-	struct uffd_msg msg;
-	u64 offset;
-
-	if (read(supplier->fd, &msg, sizeof(msg)) != sizeof(msg))
-		return errno == EAGAIN;
-	if (msg.event != UFFD_EVENT_PAGEFAULT ||
-	    !(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR) !=
-		    !!supplier->source)
-		return false;
-	offset = (msg.arg.pagefault.address - (uintptr_t)supplier->mem) &
-		 ~(supplier->unit - 1);
-	if (offset >= supplier->bytes)
-		return false;
-	supplier->events[offset / supplier->unit]++;
-
-	if (supplier->source) {
-		copy.dst = (uintptr_t)supplier->mem + offset;
-		copy.src = (uintptr_t)supplier->source + offset;
-		copy.len = supplier->unit;
-		return !ioctl(supplier->fd, UFFDIO_COPY, &copy);
-	}
-	go_on.range.start = (uintptr_t)supplier->mem + offset;
-	go_on.range.len = supplier->unit;
-	return !ioctl(supplier->fd, UFFDIO_CONTINUE, &go_on);
-}
-
-static void *supplier_thread(void *arg)
-{
-	struct supplier *supplier = arg;
-
-	while (!READ_ONCE(supplier->stop))
-		if (uffd_wait(supplier->fd, 20) && !supply(supplier))
-			supplier->failed = true;
-	return NULL;
-}
-
-static bool supplier_start(struct supplier *supplier)
-{
-	supplier->events = calloc(supplier->bytes / supplier->unit,
-				  sizeof(*supplier->events));
-	return supplier->events &&
-	       !pthread_create(&supplier->thread, NULL, supplier_thread, supplier);
-}
-
-/* Of how many units was it not asked @times times? All of them if it has failed */
-static size_t supplier_stop(struct supplier *supplier, unsigned int times)
-{
-	const size_t units = supplier->bytes / supplier->unit;
-	size_t i, others = 0;
-
-	WRITE_ONCE(supplier->stop, true);
-	pthread_join(supplier->thread, NULL);
-	for (i = 0; i < units; i++)
-		others += supplier->events[i] != times;
-	free(supplier->events);
-	return supplier->failed ? units : others;
-}
-
+/* Pages that user space supplies */
 FIXTURE(uffd)
 {
 	struct mshv_pt pt;
@@ -1375,7 +1293,7 @@ FIXTURE(uffd)
 	u8 *mem;
 	u8 *other;		/* of the same file, not registered; or NULL */
 	size_t pages;
-	struct supplier supplier;
+	struct pager pager;
 };
 
 FIXTURE_VARIANT(uffd)
@@ -1406,7 +1324,7 @@ FIXTURE_SETUP(uffd)
 
 	require_mshv();
 	mshv_pt_init(&self->pt);
-	self->supplier.fd = -1;
+	self->pager.fd = -1;
 	require_oracle();
 	require_pagemap();
 	require_feature(FEATURE_MOVABLE);
@@ -1428,37 +1346,28 @@ FIXTURE_SETUP(uffd)
 		close(fd);
 		ASSERT_NE(MAP_FAILED, self->other);
 	}
-	self->supplier.mem = self->mem;
-	self->supplier.bytes = bytes;
-	self->supplier.unit = variant->unit;
+	self->pager.mem = self->mem;
+	self->pager.bytes = bytes;
+	self->pager.unit = variant->unit;
 	test_pt_setup(&self->pt, 1);
 	self->vp = &self->pt.vp[0];
 }
 
 FIXTURE_TEARDOWN(uffd)
 {
-	if (self->supplier.fd >= 0)
-		close(self->supplier.fd);
+	if (self->pager.fd >= 0)
+		close(self->pager.fd);
 	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 	mshv_free(self->other, self->pages * PAGE_SIZE);
 }
 
-/* As guest_fill does it */
-static void fill(u8 *mem, size_t pages, u64 seed)
-{
-	size_t i;
-
-	for (i = 0; i < pages; i++)
-		*quad(mem, i) = seed + i;
-}
-
 #define require_minor_faults() do { \
 	if (!variant->minor) \
 		SKIP(return, "needs: memory of a file"); \
-	self->supplier.fd = uffd_open(self->mem, self->pages, \
+	self->pager.fd = uffd_open(self->mem, self->pages, \
 				      UFFDIO_REGISTER_MODE_MINOR, variant->minor); \
-	if (self->supplier.fd < 0) \
+	if (self->pager.fd < 0) \
 		SKIP(return, "needs: minor faults of userfaultfd"); \
 } while (0)
 
@@ -1467,21 +1376,21 @@ TEST_F(uffd, missing_pages_are_asked_for_once_each)
 	u8 *source = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
 
 	ASSERT_NE(NULL, source);
-	self->supplier.fd = uffd_open(self->mem, self->pages,
+	self->pager.fd = uffd_open(self->mem, self->pages,
 				      UFFDIO_REGISTER_MODE_MISSING, 0);
-	if (self->supplier.fd < 0)
+	if (self->pager.fd < 0)
 		SKIP(return, "needs: userfaultfd");
-	fill(source, self->pages, VALUE);
-	self->supplier.source = source;
+	fill_pages(source, self->pages, VALUE);
+	self->pager.source = source;
 	map_all();
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
-	ASSERT_TRUE(supplier_start(&self->supplier));
+	ASSERT_TRUE(pager_start(&self->pager));
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
 			  .rsi = self->pages, .rdx = VALUE);
 	/* They are its own now, to write to as well */
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages / 2,
 		   .rdx = 1);
-	EXPECT_EQ(0, supplier_stop(&self->supplier, 1));
+	EXPECT_EQ(0, pager_stop(&self->pager, 1));
 	EXPECT_EQ(0, mismatches(self->mem, self->pages / 2, 1));
 	if (self->other)
 		EXPECT_EQ(0, mismatches(self->other, self->pages / 2, 1));
@@ -1498,19 +1407,19 @@ TEST_F(uffd, missing_pages_come_before_the_guest_writes)
 	size_t i;
 
 	ASSERT_NE(NULL, source);
-	self->supplier.fd = uffd_open(self->mem, self->pages,
+	self->pager.fd = uffd_open(self->mem, self->pages,
 				      UFFDIO_REGISTER_MODE_MISSING, 0);
-	if (self->supplier.fd < 0)
+	if (self->pager.fd < 0)
 		SKIP(return, "needs: userfaultfd");
 	/* What is next to the quadword that the guest writes */
 	for (i = 0; i < self->pages; i++)
 		quad(source, i)[1] = VALUE + i;
-	self->supplier.source = source;
+	self->pager.source = source;
 	map_all();
-	ASSERT_TRUE(supplier_start(&self->supplier));
+	ASSERT_TRUE(pager_start(&self->pager));
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
-	EXPECT_EQ(0, supplier_stop(&self->supplier, 1));
+	EXPECT_EQ(0, pager_stop(&self->pager, 1));
 	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
 	for (i = 0; i < self->pages; i++)
 		ASSERT_EQ(VALUE + i, quad(self->mem, i)[1]);
@@ -1524,17 +1433,17 @@ TEST_F(uffd, page_of_the_file_waits_until_the_vmm_goes_on)
 	const size_t half = self->pages / 2;
 
 	require_minor_faults();
-	fill(self->other, self->pages, VALUE);
+	fill_pages(self->other, self->pages, VALUE);
 	map_all();
 	/* It is in the file, but not in the page tables of the VMM */
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
-	ASSERT_TRUE(supplier_start(&self->supplier));
+	ASSERT_TRUE(pager_start(&self->pager));
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA, .rsi = half,
 			  .rdx = VALUE);
 	/* A first access that writes is no different */
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA + half * PAGE_SIZE,
 		   .rsi = half, .rdx = 1);
-	EXPECT_EQ(0, supplier_stop(&self->supplier, 1));
+	EXPECT_EQ(0, pager_stop(&self->pager, 1));
 	EXPECT_EQ(0, mismatches(self->other, half, VALUE));
 	EXPECT_EQ(0, mismatches(self->other + half * PAGE_SIZE, half, 1));
 	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
@@ -1544,19 +1453,19 @@ TEST_F(uffd, page_of_the_file_waits_until_the_vmm_goes_on)
 TEST_F(uffd, page_of_the_file_that_was_unmapped_waits_again)
 {
 	require_minor_faults();
-	fill(self->other, self->pages, VALUE);
+	fill_pages(self->other, self->pages, VALUE);
 	map_all();
-	ASSERT_TRUE(supplier_start(&self->supplier));
+	ASSERT_TRUE(pager_start(&self->pager));
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	/* Only from the page tables: the file keeps it */
 	ASSERT_EQ(0, madvise(self->mem, self->pages * PAGE_SIZE, MADV_DONTNEED));
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
 	EXPECT_EQ(0, mismatches(self->other, self->pages, 1));
-	fill(self->other, self->pages, 3);
+	fill_pages(self->other, self->pages, 3);
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
 			  .rsi = self->pages, .rdx = 3);
-	EXPECT_EQ(0, supplier_stop(&self->supplier, 2));
+	EXPECT_EQ(0, pager_stop(&self->pager, 2));
 	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
 				  SLAT_RWX));
 }
@@ -1568,15 +1477,15 @@ TEST_F(uffd, signal_ends_the_wait_for_a_page_of_the_file)
 	};
 
 	require_minor_faults();
-	fill(self->other, self->pages, VALUE);
+	fill_pages(self->other, self->pages, VALUE);
 	map_all();
 	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
 				   GUEST_ARGS(.rdi = TEST_GPA)));
-	EXPECT_EQ(-EINTR, run_under_signals(self->vp, self->supplier.fd,
+	EXPECT_EQ(-EINTR, run_under_signals(self->vp, self->pager.fd,
 					    self->mem));
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
 	/* The same access once more, when the page is there */
-	ASSERT_EQ(0, ioctl(self->supplier.fd, UFFDIO_CONTINUE, &go_on));
+	ASSERT_EQ(0, ioctl(self->pager.fd, UFFDIO_CONTINUE, &go_on));
 	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(self->vp));
 	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
 				  SLAT_RWX));

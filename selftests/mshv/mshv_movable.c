@@ -225,10 +225,8 @@ TEST_F(movable, one_touch_maps_a_huge_page_by_one_repetition)
 TEST_F(movable, guest_reads_the_pattern_of_the_vmm_in_place)
 {
 	long before;
-	size_t i;
 
-	for (i = 0; i < self->pages; i++)
-		*quad(self->mem, i) = i + 5;
+	fill_pages(self->mem, self->pages, 5);
 	before = rss(self);
 	create_region(MEM_RWX);
 	guest_finds(5);
@@ -1228,33 +1226,60 @@ TEST_F(movable, child_runs_the_vp_of_an_exited_parent)
  * Pages that user space supplies
  */
 
+static struct pager make_pager(int fd, u8 *mem, size_t pages)
+{
+	return (struct pager){
+		.fd = fd, .mem = mem, .bytes = pages * PAGE_SIZE, .unit = PAGE_SIZE,
+	};
+}
+
+/* What mismatches() expects of a seed of 1, and VALUE behind it */
+static u8 *make_source(size_t pages)
+{
+	u8 *source = mshv_alloc(BACKING_ANON, pages * PAGE_SIZE);
+	size_t i;
+
+	if (!source)
+		return NULL;
+	fill_pages(source, pages, 1);
+	for (i = 0; i < pages; i++)
+		quad(source, i)[1] = VALUE;
+	return source;
+}
+
 TEST_F(movable, every_page_comes_from_userfaultfd)
 {
 	struct pager pager;
+	u8 *source;
 	int fd;
 
 	ASSERT_NE(NULL, use_memory(self, BACKING_ANON, 64));
+	source = make_source(self->pages);
+	ASSERT_NE(NULL, source);
 	fd = uffd_open(self->mem, self->pages, UFFDIO_REGISTER_MODE_MISSING, 0);
 	if (fd < 0)
 		SKIP(return, "needs: userfaultfd");
+	pager = make_pager(fd, self->mem, self->pages);
+	pager.source = source;
 	create_region(MEM_RWX);
 	/* Nothing of it was asked for by creating the region */
 	EXPECT_FALSE(uffd_wait(fd, 0));
-	ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+	ASSERT_TRUE(pager_start(&pager));
 	test_guest_result(VALUE, self->vp, guest_read, .rdi = GPA(20) + 8);
 	guest_finds(1);
-	EXPECT_EQ(self->pages, pager_stop(&pager));
+	EXPECT_EQ(0, pager_stop(&pager, 1));
 	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
 	CHECK(SLAT_RWX);
 
 	/* What is discarded has to be supplied again */
 	ASSERT_EQ(0, madvise(self->mem, BYTES / 2, MADV_DONTNEED));
-	ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+	ASSERT_TRUE(pager_start(&pager));
 	guest_fills(VALUE);
-	EXPECT_EQ(self->pages / 2, pager_stop(&pager));
+	EXPECT_EQ(self->pages / 2, pager_stop(&pager, 1));
 	EXPECT_EQ(0, mismatches(self->mem, self->pages, VALUE));
 	EXPECT_EQ(VALUE, quad(self->mem, 0)[1]);
 	CHECK(SLAT_RWX);
+	mshv_free(source, BYTES);
 	close(fd);
 }
 
@@ -1273,20 +1298,21 @@ TEST_F(movable, every_write_is_told_by_userfaultfd)
 		SKIP(return, "needs: write protection of userfaultfd");
 	create_region(MEM_RWX);
 	guest_fills(1);
-	ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+	pager = make_pager(fd, self->mem, self->pages);
+	ASSERT_TRUE(pager_start(&pager));
 	protect.range.start = (uintptr_t)self->mem;
 	protect.range.len = BYTES;
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
 	/* Reading is not told, whatever it maps */
 	guest_finds(1);
 	CHECK(SLAT_RX);
-	EXPECT_EQ(0, pager_stop(&pager));
+	EXPECT_EQ(0, pager_stop(&pager, 0));
 
 	for (round = 2; round < 4; round++) {
 		ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
-		ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+		ASSERT_TRUE(pager_start(&pager));
 		guest_fills(round);
-		EXPECT_EQ(self->pages, pager_stop(&pager));
+		EXPECT_EQ(0, pager_stop(&pager, 1));
 		EXPECT_EQ(0, mismatches(self->mem, self->pages, round));
 		CHECK(SLAT_RWX);
 	}
@@ -1341,9 +1367,12 @@ TEST_F(movable, signal_ends_a_blocked_fault_and_it_can_be_repeated)
 	EXPECT_EQ(-EINTR, runner.ret);
 	EXPECT_EQ(0, resident(self->mem, self->pages));
 
-	ASSERT_TRUE(pager_start(&pager, fd, self->mem, self->pages));
+	pager = make_pager(fd, self->mem, self->pages);
+	pager.source = make_source(self->pages);
+	ASSERT_NE(NULL, pager.source);
+	ASSERT_TRUE(pager_start(&pager));
 	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(self->vp));
-	EXPECT_EQ(1, pager_stop(&pager));
+	EXPECT_EQ(self->pages - 1, pager_stop(&pager, 1));
 	EXPECT_EQ(701, *quad(self->mem, 700));
 	CHECK(SLAT_RWX);
 	close(fd);

@@ -15,15 +15,6 @@
 #define NR_PAGES	64UL
 #define SIZE		(NR_PAGES * PAGE_SIZE)
 
-/* Each page of @mem says which one it is */
-static void fill(u8 *mem, size_t pages, u64 seed)
-{
-	size_t i;
-
-	for (i = 0; i < pages; i++)
-		WRITE_ONCE(*(u64 *)(mem + i * PAGE_SIZE), seed + i);
-}
-
 /* A partition with one VP, and some memory that is no region yet */
 FIXTURE(regions)
 {
@@ -158,7 +149,7 @@ TEST_F(regions, memory_that_ends_too_early_leaves_nothing)
 
 TEST_F(regions, vmm_data_is_seen_by_the_guest)
 {
-	fill(self->mem, NR_PAGES, 1000);
+	fill_pages(self->mem, NR_PAGES, 1000);
 	test_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RW);
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
 			  .rsi = NR_PAGES, .rdx = 1000);
@@ -222,8 +213,8 @@ TEST_F(regions, mapped_again_shows_the_new_memory)
 	u8 *other = mshv_alloc(BACKING_ANON, SIZE);
 
 	ASSERT_NE(NULL, other);
-	fill(self->mem, NR_PAGES, 100);
-	fill(other, NR_PAGES, 200);
+	fill_pages(self->mem, NR_PAGES, 100);
+	fill_pages(other, NR_PAGES, 200);
 	test_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RW);
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
 			  .rsi = NR_PAGES, .rdx = 100);
@@ -242,7 +233,7 @@ TEST_F(regions, mapped_again_shows_the_new_memory)
 
 TEST_F(regions, same_memory_at_another_gfn_after_unmap)
 {
-	fill(self->mem, NR_PAGES, 300);
+	fill_pages(self->mem, NR_PAGES, 300);
 	test_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RW);
 	test_unmap(&self->pt, TEST_GFN, self->mem, SIZE);
 	test_map(&self->pt, 2 * TEST_GFN, self->mem, SIZE, MEM_RW);
@@ -297,7 +288,7 @@ TEST_F(regions, huge_page_with_a_hole_is_mapped_as_it_is)
 		SKIP(return, "needs: transparent huge pages");
 	/* Before 4/7 only the first page of a huge one is looked at */
 	require_feature(FEATURE_UNMAP_LARGE);
-	fill(mem, 2 * HUGE_PAGES, 1);
+	fill_pages(mem, 2 * HUGE_PAGES, 1);
 	for (i = 7; i < 2 * HUGE_PAGES; i += 300) {
 		ASSERT_EQ(0, madvise(quad(mem, i), PAGE_SIZE, MADV_DONTNEED));
 		WRITE_ONCE(*quad(mem, i), i + 1);
@@ -320,7 +311,7 @@ TEST_F(regions, fork_does_not_take_pages_from_the_guest)
 	int status;
 	pid_t pid;
 
-	fill(self->mem, NR_PAGES, 1);
+	fill_pages(self->mem, NR_PAGES, 1);
 	test_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RW);
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = NR_PAGES,
 		   .rdx = 50);
@@ -329,14 +320,14 @@ TEST_F(regions, fork_does_not_take_pages_from_the_guest)
 	ASSERT_LE(0, pid);
 	if (!pid) {
 		/* What the child writes is its own */
-		fill(self->mem, NR_PAGES, 99);
+		fill_pages(self->mem, NR_PAGES, 99);
 		_exit(mismatches(self->mem, NR_PAGES, 99) ? 1 : 0);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
 
 	EXPECT_EQ(0, mismatches(self->mem, NR_PAGES, 50));
-	fill(self->mem, NR_PAGES, 60);
+	fill_pages(self->mem, NR_PAGES, 60);
 	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
 			  .rsi = NR_PAGES, .rdx = 60);
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = NR_PAGES,
@@ -549,8 +540,8 @@ FIXTURE_SETUP(ranges)
 	ASSERT_NE(NULL, self->base);
 	ASSERT_NE(NULL, self->mem);
 	test_pt_setup(&self->pt, 1);
-	fill(self->base, BASE_PAGES, 500);
-	fill(self->mem, variant->pages, 600);
+	fill_pages(self->base, BASE_PAGES, 500);
+	fill_pages(self->mem, variant->pages, 600);
 	test_map(&self->pt, BASE_GFN, self->base, BASE_PAGES * PAGE_SIZE, MEM_RW);
 }
 
@@ -656,7 +647,7 @@ FIXTURE_SETUP(backing)
 	self->mem = mshv_alloc(variant->backing, variant->pages * PAGE_SIZE);
 	if (!self->mem)
 		SKIP(return, "needs: this kind of memory");
-	fill(self->mem, variant->pages, 0);
+	fill_pages(self->mem, variant->pages, 0);
 	test_pt_setup(&self->pt, 1);
 }
 
@@ -936,7 +927,7 @@ FIXTURE_SETUP(unmap_cost)
 	require_feature(FEATURE_UNMAP_BATCH);
 	self->mem = mshv_alloc(BACKING_ANON, COST_PAGES * PAGE_SIZE);
 	ASSERT_NE(NULL, self->mem);
-	fill(self->mem, COST_PAGES, 0);
+	fill_pages(self->mem, COST_PAGES, 0);
 	test_pt_setup(&self->pt, 1);
 }
 
@@ -995,7 +986,7 @@ FIXTURE_SETUP(failing)
 	require_feature(FEATURE_PINNED);
 	self->mem = mshv_alloc(BACKING_ANON, FAIL_SIZE);
 	ASSERT_NE(NULL, self->mem);
-	fill(self->mem, FAIL_PAGES, 0);
+	fill_pages(self->mem, FAIL_PAGES, 0);
 	test_pt_setup(&self->pt, 1);
 	self->vp = &self->pt.vp[0];
 	self->pins = pin_balance();
@@ -1281,7 +1272,7 @@ FIXTURE_SETUP(accounting)
 		require_hugetlb(4);
 	self->mem = mshv_alloc(variant->backing, variant->pages * PAGE_SIZE);
 	ASSERT_NE(NULL, self->mem);
-	fill(self->mem, variant->pages, 0);
+	fill_pages(self->mem, variant->pages, 0);
 	test_pt_setup(&self->pt, 0);
 }
 

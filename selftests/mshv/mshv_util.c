@@ -1173,6 +1173,14 @@ u64 page_flags(const void *addr)
 	return pfn_flags(page_pfn(addr));
 }
 
+void fill_pages(u8 *mem, size_t pages, u64 seed)
+{
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		WRITE_ONCE(*quad(mem, i), seed + i);
+}
+
 size_t mismatches(u8 *mem, size_t pages, u64 seed)
 {
 	size_t i, wrong = 0;
@@ -1885,35 +1893,37 @@ int mshv_live(u8 *mem, size_t pages)
 	return ret;
 }
 
-static bool pager_page(struct pager *pager)
+static bool pager_supply(struct pager *pager)
 {
-	u64 content[PAGE_SIZE / sizeof(u64)] = {};
 	struct uffdio_writeprotect protect = {};
+	struct uffdio_continue go_on = {};
 	struct uffdio_copy copy = {};
+	struct uffdio_range range;
 	struct uffd_msg msg;
-	u64 addr, page;
+	u64 offset;
 
 	if (read(pager->fd, &msg, sizeof(msg)) != sizeof(msg))
 		return errno == EAGAIN;
-	if (msg.event != UFFD_EVENT_PAGEFAULT)
+	offset = (msg.arg.pagefault.address - (uintptr_t)pager->mem) &
+		 ~(pager->unit - 1);
+	if (msg.event != UFFD_EVENT_PAGEFAULT || offset >= pager->bytes)
 		return false;
-	addr = msg.arg.pagefault.address & ~(u64)(PAGE_SIZE - 1);
-	page = (addr - (uintptr_t)pager->mem) / PAGE_SIZE;
-	if (page >= pager->pages)
-		return false;
-	pager->seen[page] = 1;
+	pager->events[offset / pager->unit]++;
 
+	range.start = (uintptr_t)pager->mem + offset;
+	range.len = pager->unit;
 	if (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
-		protect.range.start = addr;
-		protect.range.len = PAGE_SIZE;
+		protect.range = range;
 		return !ioctl(pager->fd, UFFDIO_WRITEPROTECT, &protect);
 	}
-	content[0] = page + 1;
-	content[1] = VALUE;
-	copy.dst = addr;
-	copy.src = (uintptr_t)content;
-	copy.len = PAGE_SIZE;
-	return !ioctl(pager->fd, UFFDIO_COPY, &copy) || errno == EEXIST;
+	if (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR) {
+		go_on.range = range;
+		return !pager->source && !ioctl(pager->fd, UFFDIO_CONTINUE, &go_on);
+	}
+	copy.dst = range.start;
+	copy.src = (uintptr_t)pager->source + offset;
+	copy.len = pager->unit;
+	return pager->source && !ioctl(pager->fd, UFFDIO_COPY, &copy);
 }
 
 static void *pager_thread(void *arg)
@@ -1921,30 +1931,31 @@ static void *pager_thread(void *arg)
 	struct pager *pager = arg;
 
 	while (!READ_ONCE(pager->stop))
-		if (uffd_wait(pager->fd, 20) && !pager_page(pager))
+		if (uffd_wait(pager->fd, 20) && !pager_supply(pager))
 			pager->failed = true;
 	return NULL;
 }
 
-bool pager_start(struct pager *pager, int fd, u8 *mem, size_t pages)
+bool pager_start(struct pager *pager)
 {
-	*pager = (struct pager){ .fd = fd, .mem = mem, .pages = pages };
-	pager->seen = calloc(pages, 1);
-	return pager->seen &&
+	pager->stop = false;
+	pager->failed = false;
+	pager->events = calloc(pager->bytes / pager->unit, sizeof(*pager->events));
+	return pager->events &&
 	       !pthread_create(&pager->thread, NULL, pager_thread, pager);
 }
 
-long pager_stop(struct pager *pager)
+size_t pager_stop(struct pager *pager, unsigned int times)
 {
-	long count = 0;
-	size_t i;
+	const size_t units = pager->bytes / pager->unit;
+	size_t i, others = 0;
 
 	WRITE_ONCE(pager->stop, true);
 	pthread_join(pager->thread, NULL);
-	for (i = 0; i < pager->pages; i++)
-		count += pager->seen[i];
-	free(pager->seen);
-	return pager->failed ? -1 : count;
+	for (i = 0; i < units; i++)
+		others += pager->events[i] != times;
+	free(pager->events);
+	return pager->failed ? units : others;
 }
 
 /*

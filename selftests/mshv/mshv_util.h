@@ -329,7 +329,8 @@ static inline u64 *quad(u8 *mem, size_t page)
 	return (u64 *)(mem + page * PAGE_SIZE);
 }
 
-/* How many pages are not as guest_fill leaves them */
+/* As guest_fill does it, and how many pages are not as it leaves them */
+void fill_pages(u8 *mem, size_t pages, u64 seed);
 size_t mismatches(u8 *mem, size_t pages, u64 seed);
 
 /* Write a text to a file that exists, instead of what is in it */
@@ -460,19 +461,24 @@ bool uffd_wait(int fd, int msec);
 /* The page of the next fault, 0 if there is none within 5 s */
 u64 uffd_fault(int fd);
 
-/* The thread that supplies them, or lifts the protection from them */
+/*
+ * The thread that supplies them, of memory that has them already (post-copy with a
+ * file that both ends of a migration know) or not, in units of what they are, or lifts
+ * the protection from them
+ */
 struct pager {
 	int fd;
 	u8 *mem;
-	size_t pages;
+	size_t bytes, unit;
+	const u8 *source;		/* what to copy, NULL to go on with what is there */
 	bool stop, failed;
-	u8 *seen;
+	unsigned int *events;		/* how often each unit was asked for */
 	pthread_t thread;
 };
 
-bool pager_start(struct pager *pager, int fd, u8 *mem, size_t pages);
-/* How many pages it was asked for, or -1 */
-long pager_stop(struct pager *pager);
+bool pager_start(struct pager *pager);
+/* How many units was it not asked for @times times? All of them if it has failed */
+size_t pager_stop(struct pager *pager, unsigned int times);
 
 /* What the kernel under test does; found out by trying */
 enum mshv_feature {
