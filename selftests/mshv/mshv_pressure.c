@@ -254,30 +254,57 @@ static bool has_failed(void)
 	return failed;
 }
 
+/*
+ * Allocations fail, of threads that ask for it. What is to be there only once is, and
+ * this process needs no memory.
+ */
+#define require_failures() do { \
+	static const char * const _kinds[] = { "failslab", "fail_page_alloc" }; \
+	unsigned int _i; \
+	\
+	for (_i = 0; _i < ARRAY_SIZE(_kinds); _i++) \
+		if (!fail_set(_kinds[_i], "ignore-gfp-wait", "N") || \
+		    !fail_set(_kinds[_i], "verbose", "0")) \
+			SKIP(return, "needs: CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC"); \
+	fail_set("fail_page_alloc", "min-order", "0"); \
+	ASSERT_EQ(0, mlockall(MCL_CURRENT)); \
+	ASSERT_EQ(0, munlock(self->mem, BYTES)); \
+	ASSERT_EQ(0, mshv_live(self->mem, LIVE_PAGES)); \
+} while (0)
+
+#define LIVE_PAGES	64
+
+/* Nothing is lost, and everything works */
+#define expect_nothing_lost(_before) do { \
+	struct oracle_totals _after = {}; \
+	\
+	EXPECT_EQ(0, mshv_live(self->mem, LIVE_PAGES)); \
+	if (oracle_present()) { \
+		oracle_totals(&_after); \
+		EXPECT_EQ((_before).deposited - (_before).withdrawn, \
+			  _after.deposited - _after.withdrawn); \
+		EXPECT_EQ((_before).leaks, _after.leaks); \
+	} \
+	munlockall(); \
+} while (0)
+
+static bool fail_set(const char *kind, const char *name, const char *value)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), DEBUGFS "%s/%s", kind, name);
+	return setting_set(path, value);
+}
+
 TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 {
-	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
-	struct oracle_totals before = {}, after = {};
+	struct oracle_totals before = {};
 	unsigned int n, failures = 0, errors = 0;
-	const size_t pages = 64;
 	long partitions = 0;
-	char path[64];
-	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
-		snprintf(path, sizeof(path), DEBUGFS "%s/ignore-gfp-wait", kinds[i]);
-		if (!setting_set(path, "N"))
-			SKIP(return, "needs: CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC");
-		snprintf(path, sizeof(path), DEBUGFS "%s/verbose", kinds[i]);
-		setting_set(path, "0");
-	}
-	setting_set(DEBUGFS "fail_page_alloc/min-order", "0");
+	require_failures();
 	if (!fail_nth(0))
 		SKIP(return, "needs: CONFIG_FAULT_INJECTION");
-	/* What is to be there only once is, and this process needs no memory */
-	ASSERT_EQ(0, mlockall(MCL_CURRENT));
-	ASSERT_EQ(0, munlock(self->mem, BYTES));
-	ASSERT_EQ(0, mshv_live(self->mem, pages));
 	oracle_totals(&before);
 	if (oracle_present())
 		partitions = oracle_partitions();
@@ -285,7 +312,7 @@ TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 		int ret;
 
 		ASSERT_TRUE(fail_nth(n));
-		ret = mshv_live(self->mem, pages);
+		ret = mshv_live(self->mem, LIVE_PAGES);
 		if (!has_failed())
 			break;
 		failures++;
@@ -299,15 +326,53 @@ TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 	EXPECT_LT(50, failures);
 	EXPECT_GT(5000, n);
 	EXPECT_LT(0, errors);
-	/* Nothing is lost, and everything works */
-	EXPECT_EQ(0, mshv_live(self->mem, pages));
-	if (oracle_present()) {
-		oracle_totals(&after);
-		EXPECT_EQ(before.deposited - before.withdrawn,
-			  after.deposited - after.withdrawn);
-		EXPECT_EQ(before.leaks, after.leaks);
+	expect_nothing_lost(before);
+}
+
+/* ... and several in one life: what makes up for the first one fails as well */
+TEST_F_TIMEOUT(pressure, allocations_fail_at_random, 280)
+{
+	static const char * const percent[] = { "1", "3", "10", "30" };
+	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
+	unsigned int lives = 0, errors = 0, i, k, n;
+	struct oracle_totals before = {};
+	long partitions = 0;
+	int fd;
+
+	require_failures();
+	for (k = 0; k < ARRAY_SIZE(kinds); k++)
+		if (!fail_set(kinds[k], "task-filter", "Y") ||
+		    !fail_set(kinds[k], "times", "-1"))
+			SKIP(return, "needs: CONFIG_FAULT_INJECTION_DEBUG_FS");
+	/* It takes no memory to write to it */
+	fd = open("/proc/self/make-it-fail", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		SKIP(return, "needs: CONFIG_FAULT_INJECTION");
+	oracle_totals(&before);
+	if (oracle_present())
+		partitions = oracle_partitions();
+	for (i = 0; i < ARRAY_SIZE(percent); i++) {
+		for (k = 0; k < ARRAY_SIZE(kinds); k++)
+			ASSERT_TRUE(fail_set(kinds[k], "probability", percent[i]));
+		for (n = 0; n < 25; n++) {
+			int ret;
+
+			ASSERT_EQ(1, pwrite(fd, "1", 1, 0));
+			ret = mshv_live(self->mem, LIVE_PAGES);
+			ASSERT_EQ(1, pwrite(fd, "0", 1, 0));
+			lives++;
+			errors += !!ret;
+			if (oracle_present())
+				ASSERT_EQ(partitions, oracle_partitions()) {
+					TH_LOG("after life %u, which gave %d", lives, ret);
+				}
+		}
 	}
-	munlockall();
+	close(fd);
+	TH_LOG("%u lives, %u ended with an error", lives, errors);
+	EXPECT_LT(10, errors);
+	EXPECT_GT(lives, errors);
+	expect_nothing_lost(before);
 }
 
 TEST_HARNESS_MAIN
