@@ -647,6 +647,29 @@ static int op_uffd(struct fuzz *f, const struct op *op, int advice)
 	}
 }
 
+/*
+ * The hypervisor needs memory, for as long as the driver goes on to deposit some, or
+ * is slow. What it has been told lasts: who notices is whoever comes next.
+ */
+
+static int op_inject(struct fuzz *f, const struct op *op, int advice)
+{
+	return oracle_inject(op->arg % 4 ? HVCALL_MAP_GPA_PAGES : HVCALL_UNMAP_GPA_PAGES,
+			     1 + op->arg / 4 % 4, HV_STATUS_INSUFFICIENT_MEMORY,
+			     op->arg / 16 % 8, 0);
+}
+
+static int op_dry(struct fuzz *f, const struct op *op, int advice)
+{
+	return oracle_dry(f->pt.id, 1 + op->arg % 2);
+}
+
+static int op_slow(struct fuzz *f, const struct op *op, int advice)
+{
+	return oracle_delay(op->arg % 4 ? HVCALL_MAP_GPA_PAGES : HVCALL_UNMAP_GPA_PAGES,
+			    op->arg / 4 % 4 * 100);
+}
+
 /* Whether or not that can be served: who waits looks again */
 static void *serve_faults(void *arg)
 {
@@ -818,6 +841,9 @@ const struct fuzz_kind fuzz_kinds[] = {
 	{ "move_pages", op_move_pages, 0, 4, A | T | H | M },
 	{ "mbind", op_mbind, 0, 2, A | T | H | M },
 	{ "uffd", op_uffd, 0, 6, A | T | H | M, 0, RANGE_WRITE },
+	{ "inject", op_inject, 0, 3, A | T | H | M, 0, RANGE_UNLOCKED, RANGE_ONE },
+	{ "dry", op_dry, 0, 2, A | T | H | M, 0, RANGE_UNLOCKED, RANGE_ONE },
+	{ "slow", op_slow, 0, 1, A | T | H | M, 0, RANGE_UNLOCKED, RANGE_ONE },
 };
 
 const unsigned int fuzz_nr_kinds = ARRAY_SIZE(fuzz_kinds);
@@ -990,6 +1016,10 @@ void fuzz_destroy(struct fuzz *f)
 		pthread_join(f->uffd_thread, NULL);
 		close(f->uffd);
 	}
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	oracle_delay(HVCALL_MAP_GPA_PAGES, 0);
+	oracle_delay(HVCALL_UNMAP_GPA_PAGES, 0);
 	mshv_pt_close(&f->pt);
 	mshv_free(f->mem, PAGES * PAGE_SIZE);
 	mshv_free(f->table, sizeof(*f->table));
