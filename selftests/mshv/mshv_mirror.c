@@ -1285,6 +1285,68 @@ TEST_F(memory, tracepoints_tell_what_happens)
 	EXPECT_TRUE(!!strstr(text, "gfn=0x10003 access=write ret=0"));
 }
 
+struct copy {
+	struct mshv_vp *vp;
+	struct hv_message *to;
+	int ret;
+};
+
+static void *run_with_message_elsewhere(void *arg)
+{
+	struct copy *copy = arg;
+
+	copy->ret = ioctl(copy->vp->fd, MSHV_RUN_VP, copy->to) ? -errno : 0;
+	return NULL;
+}
+
+/*
+ * A partition may be finalized while the message of a VP is being copied to memory
+ * that somebody else supplies: the page it is copied from is the hypervisor's then
+ */
+TEST_F(memory, message_is_not_read_from_a_finalized_partition)
+{
+	const size_t bytes = self->pages * PAGE_SIZE;
+	struct copy copy = { .vp = self->vp, .ret = 1 };
+	struct uffdio_zeropage zero = {};
+	pthread_t thread;
+	u8 *buffer;
+	int fd;
+
+	buffer = mshv_alloc(BACKING_ANON, PAGE_SIZE);
+	ASSERT_NE(NULL, buffer);
+	fd = uffd_open(buffer, 1, UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	map_all();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
+	/* An intercept for the VMM */
+	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
+				   GUEST_ARGS(.rdi = TEST_GPA + bytes)));
+	copy.to = (struct hv_message *)buffer;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_with_message_elsewhere, &copy));
+	ASSERT_TRUE(uffd_wait(fd, 5000));
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, madvise(self->mem, bytes, MADV_DONTNEED));
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	zero.range.start = (uintptr_t)buffer;
+	zero.range.len = PAGE_SIZE;
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_ZEROPAGE, &zero));
+	pthread_join(thread, NULL);
+	/* It came before the end, so it is there */
+	EXPECT_EQ(0, copy.ret);
+	EXPECT_EQ(HVMSG_UNMAPPED_GPA, copy.to->header.message_type);
+	EXPECT_EQ(-EIO, mshv_run_once(self->vp));
+	mshv_free(buffer, PAGE_SIZE);
+	close(fd);
+}
+
 /* Pages that user space supplies */
 FIXTURE(uffd)
 {
