@@ -64,7 +64,7 @@ FIXTURE_TEARDOWN(pressure)
 } while (0)
 
 /* A guest twice the size of what it may have: each round all of it goes and comes */
-TEST_F_TIMEOUT(pressure, guest_is_twice_as_large_as_its_limit, 240)
+TEST_F_TIMEOUT(pressure, guest_is_twice_as_large_as_its_limit, 500)
 {
 	u64 round;
 
