@@ -1422,8 +1422,8 @@ static bool trace_reclaim(void)
 }
 
 /*
- * How often a deposit took away memory of the region; it alone asks for that much
- * contiguous memory. In @reclaims, how often it reclaimed.
+ * How often a deposit took away memory of the region; it alone asks for contiguous
+ * memory in this way. In @reclaims, how often it reclaimed.
  */
 static size_t traced_invalidations(size_t *reclaims)
 {
@@ -1436,8 +1436,7 @@ static size_t traced_invalidations(size_t *reclaims)
 	file = fopen(TRACE "/trace", "r");
 	while (file && fgets(line, sizeof(line), file)) {
 		if (strstr(line, "reclaim_begin:")) {
-			deposit = strstr(line, "gfp_flags=GFP_KERNEL\n") &&
-				  !strstr(line, "order=0 ");
+			deposit = strstr(line, "=GFP_KERNEL|__GFP_NOWARN|__GFP_NORETRY\n");
 			*reclaims += deposit;
 		} else if (strstr(line, "reclaim_end:")) {
 			deposit = false;
