@@ -905,9 +905,16 @@ __attribute__((destructor)) static void settings_end(void)
 
 #define MEMINFO		"/proc/meminfo"
 
+/* What of the pool is neither in use nor promised to anybody */
+static long hugetlb_spare(void)
+{
+	return read_field(MEMINFO, "HugePages_Free") -
+	       read_field(MEMINFO, "HugePages_Rsvd");
+}
+
 bool hugetlb_reserve(unsigned int pages)
 {
-	long spare = read_field(MEMINFO, "HugePages_Free");
+	long spare = hugetlb_spare();
 	char text[32];
 
 	if (read_field(MEMINFO, "Hugepagesize") != 2048)
@@ -918,7 +925,7 @@ bool hugetlb_reserve(unsigned int pages)
 	snprintf(text, sizeof(text), "%ld",
 		 read_field(MEMINFO, "HugePages_Total") + pages - spare);
 	setting_change("/proc/sys/vm/nr_hugepages", text, true);
-	return read_field(MEMINFO, "HugePages_Free") >= (long)pages;
+	return hugetlb_spare() >= (long)pages;
 }
 
 static void *map_at(size_t size, size_t align, int flags, int fd)
