@@ -661,11 +661,15 @@ static int op_uffd(struct fuzz *f, const struct op *op, int advice)
  * is slow. What it has been told lasts: who notices is whoever comes next.
  */
 
+static u16 map_or_unmap(const struct op *op)
+{
+	return op->arg % 4 ? HVCALL_MAP_GPA_PAGES : HVCALL_UNMAP_GPA_PAGES;
+}
+
 static int op_inject(struct fuzz *f, const struct op *op, int advice)
 {
-	return oracle_inject(op->arg % 4 ? HVCALL_MAP_GPA_PAGES : HVCALL_UNMAP_GPA_PAGES,
-			     1 + op->arg / 4 % 4, HV_STATUS_INSUFFICIENT_MEMORY,
-			     op->arg / 16 % 8, 0);
+	return oracle_inject(map_or_unmap(op), 1 + op->arg / 4 % 4,
+			     HV_STATUS_INSUFFICIENT_MEMORY, op->arg / 16 % 8, 0);
 }
 
 static int op_dry(struct fuzz *f, const struct op *op, int advice)
@@ -675,8 +679,7 @@ static int op_dry(struct fuzz *f, const struct op *op, int advice)
 
 static int op_slow(struct fuzz *f, const struct op *op, int advice)
 {
-	return oracle_delay(op->arg % 4 ? HVCALL_MAP_GPA_PAGES : HVCALL_UNMAP_GPA_PAGES,
-			    op->arg / 4 % 4 * 100);
+	return oracle_delay(map_or_unmap(op), op->arg / 4 % 4 * 100);
 }
 
 /* Whether or not that can be served: who waits looks again */

@@ -441,19 +441,24 @@ TEST_F(mirror, failed_no_access_falls_back_to_unmap)
 	CHECK();
 }
 
+/* The VMM takes memory back, and the hypervisor refuses each way to take it away */
+#define must_contain(_call) do { \
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1, \
+				   HV_STATUS_OPERATION_DENIED, 0, \
+				   ORACLE_INJECT_FOREVER)); \
+	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1, \
+				   HV_STATUS_OPERATION_DENIED, 0, \
+				   ORACLE_INJECT_FOREVER)); \
+	ASSERT_EQ(0, _call); \
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES); \
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES); \
+} while (0)
+
 TEST_F(mirror, what_cannot_be_taken_away_is_contained)
 {
 	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
-	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
-				   HV_STATUS_OPERATION_DENIED, 0,
-				   ORACLE_INJECT_FOREVER));
-	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
-				   HV_STATUS_OPERATION_DENIED, 0,
-				   ORACLE_INJECT_FOREVER));
-	ASSERT_EQ(0, munmap(self->mem, self->pages * PAGE_SIZE));
-	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
-	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	must_contain(munmap(self->mem, self->pages * PAGE_SIZE));
 	/* Dead, and without access to what is no longer its own */
 	EXPECT_EQ(-EIO, mshv_run_once(self->vp));
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
@@ -1285,7 +1290,8 @@ TEST_F(memory, tracepoints_tell_what_happens)
 	EXPECT_TRUE(!!strstr(text, "gfn=0x10003 access=write ret=0"));
 }
 
-struct copy {
+/* MSHV_RUN_VP, with the message to go to memory that the test chooses */
+struct message_copy {
 	struct mshv_vp *vp;
 	struct hv_message *to;
 	int ret;
@@ -1293,7 +1299,7 @@ struct copy {
 
 static void *run_with_message_elsewhere(void *arg)
 {
-	struct copy *copy = arg;
+	struct message_copy *copy = arg;
 
 	copy->ret = ioctl(copy->vp->fd, MSHV_RUN_VP, copy->to) ? -errno : 0;
 	return NULL;
@@ -1306,7 +1312,7 @@ static void *run_with_message_elsewhere(void *arg)
 TEST_F(memory, message_is_not_read_from_a_finalized_partition)
 {
 	const size_t bytes = self->pages * PAGE_SIZE;
-	struct copy copy = { .vp = self->vp, .ret = 1 };
+	struct message_copy copy = { .vp = self->vp, .ret = 1 };
 	struct uffdio_zeropage zero = {};
 	pthread_t thread;
 	u8 *buffer;
@@ -1325,15 +1331,7 @@ TEST_F(memory, message_is_not_read_from_a_finalized_partition)
 	copy.to = (struct hv_message *)buffer;
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_with_message_elsewhere, &copy));
 	ASSERT_TRUE(uffd_wait(fd, 5000));
-	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
-				   HV_STATUS_OPERATION_DENIED, 0,
-				   ORACLE_INJECT_FOREVER));
-	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
-				   HV_STATUS_OPERATION_DENIED, 0,
-				   ORACLE_INJECT_FOREVER));
-	ASSERT_EQ(0, madvise(self->mem, bytes, MADV_DONTNEED));
-	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
-	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+	must_contain(madvise(self->mem, bytes, MADV_DONTNEED));
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
 	zero.range.start = (uintptr_t)buffer;
 	zero.range.len = PAGE_SIZE;
