@@ -406,6 +406,41 @@ TEST_F(mirror, map_that_needs_memory_gets_it)
 	CHECK();
 }
 
+/* Somebody else may have what was deposited, or the hypervisor need more */
+TEST_F(mirror, memory_that_does_not_suffice_is_followed_by_more)
+{
+	const size_t part = backing_is_hugetlb(variant->backing) ? HUGE_PAGES : 1;
+	const u64 elsewhere = (4ULL << 30) >> PAGE_SHIFT;
+	u8 *last = self->mem + (self->pages - part) * PAGE_SIZE;
+
+	map_all();
+	ASSERT_EQ(0, oracle_dry(self->pt.id, 3));
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	/* What is left is to unmap it */
+	ASSERT_EQ(0, oracle_dry(self->pt.id, 3));
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+				   HV_STATUS_INVALID_PARAMETER, 0,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, mprotect(last, part * PAGE_SIZE, PROT_NONE));
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN + self->pages - part,
+				      part));
+	ASSERT_EQ(0, mprotect(last, part * PAGE_SIZE, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(0, oracle_dry(self->pt.id, 0));
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 1);
+	CHECK();
+	ASSERT_EQ(0, oracle_dry(self->pt.id, 3));
+	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
+	/* Where there are no tables */
+	ASSERT_EQ(0, oracle_dry(self->pt.id, 3));
+	test_map(&self->pt, elsewhere, self->mem, self->pages * PAGE_SIZE, MEM_RWX);
+	ASSERT_EQ(0, oracle_dry(self->pt.id, 0));
+	EXPECT_EQ(0, slat_check(&self->pt, elsewhere, self->mem, self->pages,
+				SLAT_RWX, false));
+}
+
 TEST_F(mirror, map_that_needs_memory_maps_the_neighbours)
 {
 	const size_t chunk = self->pages < HUGE_PAGES ? self->pages : HUGE_PAGES;
