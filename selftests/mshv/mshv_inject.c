@@ -1402,23 +1402,33 @@ TEST_F_TIMEOUT(slow, region_goes_and_comes_under_vps_that_fault, 180)
 /* What this thread reclaims, and what that takes away, has a buffer of its own */
 #define TRACING		"/sys/kernel/tracing"
 #define TRACE		TRACING "/instances/mshv-reclaim"
-#define INVALIDATE	TRACE "/events/mshv/mshv_invalidate/"
-#define RECLAIM		TRACE "/events/vmscan/mm_vmscan_direct_reclaim_"
+
+/*
+ * Not set_event_pid: that changes calls of the scheduler while they are made, and
+ * the int3 meanwhile is not always gone from what TCG has translated.
+ */
+static bool trace_here(const char *event, const char *condition)
+{
+	char name[128], filter[64];
+
+	snprintf(name, sizeof(name), TRACE "/events/%s/filter", event);
+	snprintf(filter, sizeof(filter), "common_pid == %d%s", getpid(), condition);
+	if (!write_file(name, filter))
+		return false;
+	snprintf(name, sizeof(name), TRACE "/events/%s/enable", event);
+	return write_file(name, "1");
+}
 
 static bool trace_reclaim(void)
 {
-	char text[32];
+	char condition[32];
 
 	mount("nodev", TRACING, "tracefs", 0, NULL);
 	mkdir(TRACE, 0700);
-	snprintf(text, sizeof(text), "%d", getpid());
-	if (!write_file(TRACE "/set_event_pid", text))
-		return false;
-	snprintf(text, sizeof(text), "first >= %llu", TEST_GFN);
-	return write_file(INVALIDATE "filter", text) &&
-	       write_file(INVALIDATE "enable", "1") &&
-	       write_file(RECLAIM "begin/enable", "1") &&
-	       write_file(RECLAIM "end/enable", "1");
+	snprintf(condition, sizeof(condition), " && first >= %llu", TEST_GFN);
+	return trace_here("mshv/mshv_invalidate", condition) &&
+	       trace_here("vmscan/mm_vmscan_direct_reclaim_begin", "") &&
+	       trace_here("vmscan/mm_vmscan_direct_reclaim_end", "");
 }
 
 /*
