@@ -1723,7 +1723,6 @@ TEST_F_TIMEOUT(short_of_memory, deposit_reclaims_the_region_itself, 240)
 	EXPECT_EQ(0, mismatches(self->large, LARGE_PAGES - HUGE_PAGES, step));
 	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, self->large, LARGE_PAGES,
 				SLAT_RWX, false));
-	EXPECT_GT(60000, now_ms() - start);
 	munmap(hogged, PAGE_SIZE);
 }
 
