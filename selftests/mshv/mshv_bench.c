@@ -150,6 +150,8 @@ struct life {
 	u64 size;
 	enum mshv_backing backing;
 	bool vmm, guest;
+	u64 stride;		/* bytes from one page that the VMM fills to the next */
+	u64 odd;		/* pages by which its GFN is off a large one */
 };
 
 static const struct life lives[] = {
@@ -161,6 +163,9 @@ static const struct life lives[] = {
 	{ "untouched 1 TiB", 1024 * GIB },
 	{ "populated 1 GiB 4K", GIB, BACKING_ANON, .vmm = true },
 	{ "populated 1 GiB THP", GIB, BACKING_THP, .vmm = true },
+	{ "populated 1 GiB 4K at an odd GFN", GIB, BACKING_ANON, .vmm = true, .odd = 1 },
+	{ "a page in each GiB of 64 4K", 64 * GIB, BACKING_ANON, .vmm = true, .stride = GIB },
+	{ "a page in each GiB of 64 THP", 64 * GIB, BACKING_THP, .vmm = true, .stride = GIB },
 	{ "touched 1 GiB 4K", GIB, BACKING_ANON, .guest = true },
 	{ "touched 1 GiB THP", GIB, BACKING_THP, .guest = true },
 };
@@ -186,12 +191,12 @@ static u8 *alloc(enum mshv_backing backing, u64 size)
 	return mem;
 }
 
-static void fill(u8 *mem, u64 size)
+static void fill(u8 *mem, u64 size, u64 stride)
 {
-	size_t i;
+	u64 offset;
 
-	for (i = 0; i < size / PAGE_SIZE; i++)
-		*quad(mem, i) = i + 1;
+	for (offset = 0; offset < size; offset += stride)
+		*(u64 *)(mem + offset) = offset / PAGE_SIZE + 1;
 }
 
 /* All of @size at TEST_GPA, in steps of @stride modulo it */
@@ -209,12 +214,12 @@ static int guest_touches(u64 size)
 
 static void live(const struct life *life)
 {
-	u64 gfn = life->guest ? TEST_GFN : FAR_GFN;
+	u64 gfn = (life->guest ? TEST_GFN : FAR_GFN) + life->odd;
 	u8 *mem = alloc(life->backing, life->size);
 
 	must(mshv_pt_setup(&pt, 1));
 	if (life->vmm)
-		fill(mem, life->size);
+		fill(mem, life->size, life->stride ?: PAGE_SIZE);
 	begin();
 	must(mshv_map(&pt, gfn, mem, life->size, MEM_RWX));
 	end("create");
@@ -271,7 +276,7 @@ static void touch_first(const struct first_touch *touch)
 
 	must(mshv_pt_setup(&pt, touch->vps));
 	if (touch->vmm)
-		fill(mem, size);
+		fill(mem, size, PAGE_SIZE);
 	/* The guest's own pages, and those of threads, so that they are not part of it */
 	for (i = 0; i < touch->vps; i++)
 		must(guest_thread_start(&threads[i], &pt.vp[i], guest_read,

@@ -42,6 +42,20 @@ static long percent(u64 part, u64 whole)
 	return whole ? (part * 100 + whole / 2) / whole : 0;
 }
 
+static int compare(const void *one, const void *two)
+{
+	const long a = *(const long *)one, b = *(const long *)two;
+
+	return a < b ? -1 : a > b;
+}
+
+/* Sorts them, too */
+static long median(long *values, size_t nr)
+{
+	qsort(values, nr, sizeof(*values), compare);
+	return values[nr / 2];
+}
+
 static void fill(u8 *mem, size_t pages)
 {
 	size_t i;
@@ -298,8 +312,8 @@ static const char *migrating(void)
 #define SPARED_KIB		131072
 
 #define COMPACT_MEMORY		"/proc/sys/vm/compact_memory"
-/* How many one gets differs by some */
-#define COMPACT_ROUNDS		3
+/* How many one gets differs, so the median is taken */
+#define COMPACT_ROUNDS		5
 
 /*
  * The size of the huge page pool once it has all it can get. It never asks for the
@@ -358,25 +372,21 @@ static long compact(bool guest, long *wrong)
 
 static const char *compacting(void)
 {
-	long ordinary = 0, guests = 0, wrong = 0, got;
+	long ordinary[COMPACT_ROUNDS + 1], guests[COMPACT_ROUNDS + 1], wrong = 0;
 	int i;
 
 	for (i = 0; i <= COMPACT_ROUNDS; i++) {
-		/* The first finds what was left by others, and is not counted */
-		if (i == 1) {
-			ordinary = 0;
-			guests = 0;
-		}
-		got = compact(false, &wrong);
-		need(got > 0, "compaction that makes huge pages");
-		ordinary += got;
-		got = compact(true, &wrong);
-		need(got >= 0, "a guest that can write");
-		guests += got;
+		ordinary[i] = compact(false, &wrong);
+		need(ordinary[i] > 0, "compaction that makes huge pages");
+		guests[i] = compact(true, &wrong);
+		need(guests[i] >= 0, "a guest that can write");
 	}
-	say("compaction", "huge pages from between a process's", ordinary);
-	say("compaction", "huge pages from between a guest's", guests);
-	say("compaction", "% of processes", percent(guests, ordinary));
+	/* The first finds what was left by others, and is not counted */
+	ordinary[0] = median(ordinary + 1, COMPACT_ROUNDS);
+	guests[0] = median(guests + 1, COMPACT_ROUNDS);
+	say("compaction", "huge pages from between a process's", ordinary[0]);
+	say("compaction", "huge pages from between a guest's", guests[0]);
+	say("compaction", "% of processes", percent(guests[0], ordinary[0]));
 	say("compaction", "wrong pages", wrong);
 	return NULL;
 }
@@ -450,7 +460,94 @@ static const char *overcommit_every(void)
 	return overcommit(&every_tenth);
 }
 
+/*
+ * Locks: VPs that touch memory of one region, each its own, are to wait for each
+ * other as little as they can. What waits is a thread of this process; how often
+ * and how long depends on the machine.
+ */
+
+#define LOCK_PAGES		((size_t)128 * HUGE_PAGES)
+#define LOCK_VPS		8
+
+/* In the trace, of threads of this program: microseconds, and how often in @nr */
+static long waited_us(long *nr)
+{
+	static struct wait {
+		long pid;
+		double since;
+	} waits[64];
+	const struct wait *end = waits + ARRAY_SIZE(waits);
+	struct wait *wait;
+	char line[512];
+	double sum = 0;
+	FILE *trace;
+
+	*nr = 0;
+	trace = trace_open();
+	while (trace && fgets(line, sizeof(line), trace)) {
+		char *thread = strstr(line, "mshv_bench-");
+		char *event = strstr(line, ": contention_");
+		char *time = event;
+		long pid;
+
+		if (!thread || !event)
+			continue;
+		while (time > line && time[-1] != ' ')
+			time--;
+		pid = atol(strchr(thread, '-') + 1);
+		for (wait = waits; wait < end - 1 && wait->pid && wait->pid != pid;)
+			wait++;
+		wait->pid = pid;
+		if (strstr(event, "contention_begin:")) {
+			wait->since = atof(time);
+			*nr += 1;
+		} else if (wait->since) {
+			sum += atof(time) - wait->since;
+			wait->since = 0;
+		}
+	}
+	if (trace)
+		fclose(trace);
+	return sum * 1000000;
+}
+
+static const char *locking(void)
+{
+	const size_t size = LOCK_PAGES * PAGE_SIZE, share = size / LOCK_VPS;
+	struct guest_thread threads[LOCK_VPS];
+	u8 *mem = mshv_alloc(BACKING_ANON, size);
+	long us, nr, ended = 0;
+	int i;
+
+	/* On one CPU nobody waits */
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		return NULL;
+	if (!mshv_missing(FEATURE_PINNED))
+		return "pinned";
+	need(mem && !mshv_pt_setup(&pt, LOCK_VPS), "a partition");
+	need(!mshv_map(&pt, TEST_GFN, mem, size, MEM_RWX), "a region");
+	need(trace_start("lock/contention_begin", NULL) &&
+	     trace_start("lock/contention_end", NULL), "tracefs");
+	for (i = 0; i < LOCK_VPS; i++) {
+		const struct guest_args args = GUEST_ARGS(.rdi = TEST_GPA + i * share,
+							  .rsi = share / PAGE_SIZE,
+							  .rdx = PAGE_SIZE, .rcx = size - 1);
+
+		need(!guest_thread_start(&threads[i], &pt.vp[i], guest_touch, args),
+		     "a thread");
+	}
+	for (i = 0; i < LOCK_VPS; i++)
+		ended += guest_thread_join(&threads[i]) == HVMSG_X64_HALT;
+	us = waited_us(&nr);
+	trace_stop();
+	need(ended == LOCK_VPS, "guests that end");
+	say("locks", "waits of 8 VPs that touch 256 MiB", nr);
+	say("locks", "microseconds of these", us);
+	return NULL;
+}
+
 static const struct figure figures[] = {
+	{ "locks", locking },
 	{ "reclaim", reclaim },
 	{ "KSM", merging },
 	{ "migration", migrating },

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -1399,32 +1398,23 @@ TEST_F_TIMEOUT(slow, region_goes_and_comes_under_vps_that_fault, 180)
 	EXPECT_EQ(0, mismatches(self->mem, SLOW_PAGES, 7));
 }
 
-/* What this thread reclaims, and what that takes away, has a buffer of its own */
-#define TRACING		"/sys/kernel/tracing"
-#define TRACE		TRACING "/instances/mshv-reclaim"
-
 /*
- * Not set_event_pid: that changes calls of the scheduler while they are made, and
- * the int3 meanwhile is not always gone from what TCG has translated.
+ * What this thread reclaims, and what that takes away. Not by set_event_pid: that
+ * changes calls of the scheduler while they are made, and the int3 meanwhile is not
+ * always gone from what TCG has translated.
  */
 static bool trace_here(const char *event, const char *condition)
 {
-	char name[128], filter[64];
+	char filter[64];
 
-	snprintf(name, sizeof(name), TRACE "/events/%s/filter", event);
 	snprintf(filter, sizeof(filter), "common_pid == %d%s", getpid(), condition);
-	if (!write_file(name, filter))
-		return false;
-	snprintf(name, sizeof(name), TRACE "/events/%s/enable", event);
-	return write_file(name, "1");
+	return trace_start(event, filter);
 }
 
 static bool trace_reclaim(void)
 {
 	char condition[32];
 
-	mount("nodev", TRACING, "tracefs", 0, NULL);
-	mkdir(TRACE, 0700);
 	snprintf(condition, sizeof(condition), " && first >= %llu", TEST_GFN);
 	return trace_here("mshv/mshv_invalidate", condition) &&
 	       trace_here("vmscan/mm_vmscan_direct_reclaim_begin", "") &&
@@ -1443,7 +1433,7 @@ static size_t traced_invalidations(size_t *reclaims)
 	FILE *file;
 
 	*reclaims = 0;
-	file = fopen(TRACE "/trace", "r");
+	file = trace_open();
 	while (file && fgets(line, sizeof(line), file)) {
 		if (strstr(line, "reclaim_begin:")) {
 			deposit = strstr(line, "=GFP_KERNEL|__GFP_NOWARN|__GFP_NORETRY\n");
@@ -1504,7 +1494,7 @@ FIXTURE_TEARDOWN(short_of_memory)
 	test_pt_close(&self->pt);
 	mshv_free(self->large, LARGE_SIZE);
 	stop_hog(self);
-	rmdir(TRACE);
+	trace_stop();
 	cgroup_stop();
 	swap_stop(self->swap);
 	EXPECT_NOTHING_LOST(self->start, self->mem);
@@ -1658,7 +1648,7 @@ TEST_F_TIMEOUT(short_of_memory, deposit_reclaims_the_region_itself, 240)
 	if (!swap_start(self->swap))
 		SKIP(return, "needs: swap");
 	if (!trace_reclaim())
-		SKIP(return, "needs: tracefs at " TRACING);
+		SKIP(return, "needs: tracefs");
 	hogged = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, hogged);

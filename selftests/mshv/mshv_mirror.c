@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1286,9 +1285,6 @@ TEST_F(memory, page_that_goes_while_its_fault_waits_is_not_mapped)
 	CHECK();
 }
 
-#define TRACING		"/sys/kernel/tracing"
-#define TRACE		TRACING "/instances/mshv-test"
-
 TEST_F(memory, tracepoints_tell_what_happens)
 {
 	static const char * const events[] = {
@@ -1296,15 +1292,11 @@ TEST_F(memory, tracepoints_tell_what_happens)
 		"mshv_no_access:", "mshv_unmap:",
 	};
 	static char text[1 << 16];
-	ssize_t n, length = 0;
 	unsigned int i, found = 0;
-	int fd;
+	FILE *trace;
 
-	/* A buffer of its own, as others may trace, too */
-	mount("nodev", TRACING, "tracefs", 0, NULL);
-	mkdir(TRACE, 0700);
-	if (!write_file(TRACE "/events/mshv/enable", "1"))
-		SKIP(return, "needs: tracefs at " TRACING);
+	if (!trace_start("mshv", NULL))
+		SKIP(return, "needs: tracefs");
 
 	map_all();
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 3 * PAGE_SIZE,
@@ -1312,13 +1304,11 @@ TEST_F(memory, tracepoints_tell_what_happens)
 	ASSERT_EQ(0, madvise(self->mem, PAGE_SIZE * self->pages, MADV_DONTNEED));
 	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
 
-	fd = open(TRACE "/trace", O_RDONLY);
-	ASSERT_LE(0, fd);
-	while (length < (ssize_t)sizeof(text) - 1 &&
-	       (n = read(fd, text + length, sizeof(text) - 1 - length)) > 0)
-		length += n;
-	close(fd);
-	rmdir(TRACE);
+	trace = trace_open();
+	ASSERT_NE(NULL, trace);
+	text[fread(text, 1, sizeof(text) - 1, trace)] = '\0';
+	fclose(trace);
+	trace_stop();
 	for (i = 0; i < ARRAY_SIZE(events); i++)
 		found += !!strstr(text, events[i]);
 	EXPECT_EQ(ARRAY_SIZE(events), found);

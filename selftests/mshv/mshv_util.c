@@ -771,6 +771,32 @@ bool write_file(const char *path, const char *text)
 	return ok;
 }
 
+#define TRACING		"/sys/kernel/tracing"
+#define TRACE		TRACING "/instances/mshv-test"
+
+bool trace_start(const char *event, const char *filter)
+{
+	char path[128];
+
+	mount("nodev", TRACING, "tracefs", 0, NULL);
+	mkdir(TRACE, 0700);
+	snprintf(path, sizeof(path), TRACE "/events/%s/filter", event);
+	if (filter && !write_file(path, filter))
+		return false;
+	snprintf(path, sizeof(path), TRACE "/events/%s/enable", event);
+	return write_file(path, "1");
+}
+
+FILE *trace_open(void)
+{
+	return fopen(TRACE "/trace", "r");
+}
+
+void trace_stop(void)
+{
+	rmdir(TRACE);
+}
+
 bool read_file(const char *path, char *text, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);

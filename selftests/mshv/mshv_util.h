@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <linux/mshv.h>
@@ -335,6 +336,14 @@ size_t mismatches(u8 *mem, size_t pages, u64 seed);
 
 /* Write a text to a file that exists, instead of what is in it */
 bool write_file(const char *path, const char *text);
+/*
+ * Traces @event, "system/name" or all of a "system", where it meets @filter, NULL for
+ * any, in a buffer of its own, as others may trace, too. trace_open() is for reading
+ * what there is, NULL if it cannot be had.
+ */
+bool trace_start(const char *event, const char *filter);
+FILE *trace_open(void);
+void trace_stop(void);
 /* Number in the line "@name <number>" or "@name: <number>" of a file; -errno */
 long read_field(const char *path, const char *name);
 #define vmstat(_name)	read_field("/proc/vmstat", _name)
