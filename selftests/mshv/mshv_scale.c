@@ -129,6 +129,7 @@ TEST_F_TIMEOUT(scale, partitions_come_and_go, 600)
 	const unsigned int nr = 8 * scale();
 	struct oracle_totals totals;
 	struct oracle_totals first;
+	u64 start, slowest = 0, all = 0;
 	unsigned int i;
 	long partitions;
 	u8 *mem;
@@ -143,6 +144,7 @@ TEST_F_TIMEOUT(scale, partitions_come_and_go, 600)
 	for (i = 0; i < nr; i++) {
 		struct mshv_pt pt;
 
+		start = now_ms();
 		test_pt_setup(&pt, 2);
 		test_map(&pt, TEST_GFN, mem, 4 * HUGE_SIZE, MEM_RWX);
 		test_guest(&pt.vp[i % 2], guest_fill, .rdi = TEST_GPA,
@@ -150,7 +152,12 @@ TEST_F_TIMEOUT(scale, partitions_come_and_go, 600)
 		EXPECT_EQ(i + 5, *quad(mem, 5));
 		mshv_pt_close(&pt);
 		EXPECT_EQ(partitions, oracle_partitions());
+		start = now_ms() - start;
+		all += start;
+		if (start > slowest)
+			slowest = start;
 	}
+	TH_LOG("%u partitions: %llu ms, the slowest %llu ms", nr, all, slowest);
 	ASSERT_EQ(0, oracle_totals(&totals));
 	EXPECT_EQ(first.leaks, totals.leaks);
 	EXPECT_EQ(first.deposited - first.withdrawn,
@@ -185,6 +192,7 @@ static int all_fill(struct mshv_pt *pt, u64 first, bool own)
 TEST_F_TIMEOUT(scale, sixteen_vps_fault_in_one_region, 300)
 {
 	size_t pages = (GUEST_MAX_VPS + 1) * PER_VP, i;
+	u64 start, own;
 	u8 *mem;
 
 	require_feature(FEATURE_GFN_LIMITS);
@@ -192,8 +200,12 @@ TEST_F_TIMEOUT(scale, sixteen_vps_fault_in_one_region, 300)
 	ASSERT_NE(NULL, mem);
 	test_pt_setup(&self->pt, GUEST_MAX_VPS);
 	test_map(&self->pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX);
+	start = now_ms();
 	ASSERT_EQ(0, all_fill(&self->pt, 0, true));
+	own = now_ms() - start;
 	ASSERT_EQ(0, all_fill(&self->pt, GUEST_MAX_VPS * PER_VP, false));
+	TH_LOG("%u VPs: %llu ms for %lu pages each, %llu ms for the same ones",
+	       GUEST_MAX_VPS, own, PER_VP, now_ms() - start - own);
 	for (i = 0; i < pages; i++)
 		ASSERT_EQ(i, *quad(mem, i));
 	if (oracle_present() && pagemap_usable())
@@ -211,6 +223,7 @@ TEST_F_TIMEOUT(scale, sparse_terabyte, 300)
 		size - HUGE_SIZE, size - PAGE_SIZE,
 	};
 	u64 gpa, step = 96 * HUGE_SIZE;
+	u64 start, created, discarded;
 	size_t i;
 	u8 *mem;
 
@@ -223,7 +236,9 @@ TEST_F_TIMEOUT(scale, sparse_terabyte, 300)
 	for (i = 0; i < ARRAY_SIZE(far); i++)
 		*quad(mem, far[i] / PAGE_SIZE) = i;
 	test_pt_setup(&self->pt, 1);
+	start = now_ms();
 	test_map(&self->pt, TEST_GFN, mem, size, MEM_RWX);
+	created = now_ms() - start;
 	for (i = 0; i < ARRAY_SIZE(far); i++) {
 		const u64 page = far[i] / PAGE_SIZE;
 
@@ -240,14 +255,19 @@ TEST_F_TIMEOUT(scale, sparse_terabyte, 300)
 			  SLAT_RWX, false);
 	/* To take back all of it costs what is there */
 	ASSERT_EQ(0, oracle_reset());
+	start = now_ms();
 	ASSERT_EQ(0, madvise(mem, size, MADV_DONTNEED));
+	discarded = now_ms() - start;
 	if (!oracle_option(ORACLE_LARGE_OVER_4K, ORACLE_OPTION_QUERY))
 		EXPECT_GE((GUEST_GPA_LIMIT - TEST_GPA) / step + 1,
 			  map_counter().calls);
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN,
 				      (GUEST_GPA_LIMIT - TEST_GPA) / PAGE_SIZE));
 	test_guest_result(0, &self->pt.vp[0], guest_read, .rdi = TEST_GPA);
+	start = now_ms();
 	test_unmap(&self->pt, TEST_GFN, mem, size);
+	TH_LOG("1 TiB: %llu ms to create, %llu ms to discard, %llu ms to unmap", created,
+	       discarded, now_ms() - start);
 	munmap(mem, size);
 }
 
