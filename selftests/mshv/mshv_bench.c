@@ -241,6 +241,7 @@ struct first_touch {
 	unsigned int vps;
 	bool vmm;
 	u64 size;		/* or TOUCHED */
+	bool apart;		/* a region for each VP */
 };
 
 #define TOUCHED_PAGES	(TOUCHED / PAGE_SIZE)
@@ -261,6 +262,9 @@ static const struct first_touch first_touches[] = {
 	{ "sequential 4K 2 VPs", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 2 },
 	{ "sequential 4K 4 VPs", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 4 },
 	{ "sequential 4K 8 VPs", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 8 },
+	{ "sequential 4K 8 VPs of 8 regions", BACKING_ANON, PAGE_SIZE, TOUCHED_PAGES, 8,
+	  .apart = true },
+	{ "sequential THP 8 VPs", BACKING_THP, PAGE_SIZE, TOUCHED_PAGES, 8 },
 	/* As much for each as for one alone */
 	{ "8 VPs of 256 MiB each 4K", BACKING_ANON, PAGE_SIZE, 8 * TOUCHED_PAGES, 8,
 	  .size = 8 * TOUCHED },
@@ -283,7 +287,11 @@ static void touch_first(const struct first_touch *touch)
 					GUEST_ARGS(.rdi = DATA_GPA)));
 	for (i = 0; i < touch->vps; i++)
 		guest_thread_join(&threads[i]);
-	must(mshv_map(&pt, TEST_GFN, mem, size, MEM_RWX));
+	if (!touch->apart)
+		must(mshv_map(&pt, TEST_GFN, mem, size, MEM_RWX));
+	for (i = 0; i < touch->vps && touch->apart; i++)
+		must(mshv_map(&pt, TEST_GFN + i * share / PAGE_SIZE, mem + i * share,
+			      share, MEM_RWX));
 	begin();
 	for (i = 0; i < touch->vps; i++) {
 		struct guest_args args = touch_args(share, touch->stride,

@@ -90,6 +90,8 @@ TEST_F(encrypted, pages_are_exclusive_while_mapped)
 		expect_shared();
 		test_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RWX);
 		expect_exclusive();
+		if (pin_balance() >= 0)
+			EXPECT_EQ(self->pins + (long)NR_PAGES, pin_balance());
 		EXPECT_EQ(NR_PAGES, oracle_mapped(self->pt.id, TEST_GFN,
 						  TEST_GFN + NR_PAGES - 1));
 		test_unmap(&self->pt, TEST_GFN, self->mem, SIZE);
@@ -161,6 +163,32 @@ TEST_F(encrypted, memory_the_vmm_forgets_stays_the_guests)
 		ASSERT_EQ(0, oracle_slat(self->pt.id, TEST_GFN + i, &entry));
 		ASSERT_EQ(self->pfns[i], entry.spa >> PAGE_SHIFT);
 	}
+	test_unmap(&self->pt, TEST_GFN, self->mem, SIZE);
+	expect_shared();
+	EXPECT_EQ(self->pins, pin_balance());
+	EXPECT_TRUE(data_is_intact(self->mem, self->pfns));
+}
+
+/* As many pages are pinned as there are, and then all of it is undone */
+TEST_F(encrypted, memory_that_ends_too_early_leaves_nothing)
+{
+	const u64 half = SIZE / 2;
+	int ret;
+
+	ASSERT_EQ(0, mprotect(self->mem + half, half, PROT_NONE));
+	ret = mshv_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RWX);
+	EXPECT_TRUE(ret == -EFAULT || ret == -ENOMEM) {
+		TH_LOG("it is %d", ret);
+	}
+	expect_shared();
+	EXPECT_EQ(self->pins, pin_balance());
+	test_slat_empty(&self->pt, TEST_GFN, NR_PAGES);
+	/* What is there can be had, and the rest when it is */
+	test_map(&self->pt, TEST_GFN, self->mem, half, MEM_RWX);
+	test_unmap(&self->pt, TEST_GFN, self->mem, half);
+	ASSERT_EQ(0, mprotect(self->mem + half, half, PROT_READ | PROT_WRITE));
+	test_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RWX);
+	expect_exclusive();
 	test_unmap(&self->pt, TEST_GFN, self->mem, SIZE);
 	expect_shared();
 	EXPECT_EQ(self->pins, pin_balance());

@@ -1615,11 +1615,6 @@ static void hog_memory(u64 *done)
 		pause();
 }
 
-static bool is_memory_intercept(long message)
-{
-	return message == HVMSG_GPA_INTERCEPT || message == HVMSG_UNMAPPED_GPA;
-}
-
 /* How often deposits have to do that, and how many faults may try, 4 MiB each */
 #define ENOUGH_TAKEN	16
 #define MAX_FAULTS	40

@@ -25,6 +25,7 @@ FIXTURE(pressure)
 	u8 *mem;
 	size_t pages;
 	long pins;
+	int kmsg;
 	char swap[SWAP_NAME];
 };
 
@@ -33,6 +34,7 @@ FIXTURE_SETUP(pressure)
 	require_mshv();
 	mshv_pt_init(&self->pt);
 	require_feature(FEATURE_MOVABLE);
+	self->kmsg = kmsg_open();
 	self->pins = pin_balance();
 	self->pages = 16 * HUGE_PAGES;
 	self->mem = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
@@ -47,6 +49,7 @@ FIXTURE_TEARDOWN(pressure)
 	swap_stop(self->swap);
 	cgroup_stop();
 	EXPECT_EQ(self->pins, pin_balance());
+	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
 }
 
 #define BYTES		(self->pages * PAGE_SIZE)
@@ -66,6 +69,7 @@ FIXTURE_TEARDOWN(pressure)
 /* A guest twice the size of what it may have: each round all of it goes and comes */
 TEST_F_TIMEOUT(pressure, guest_is_twice_as_large_as_its_limit, 500)
 {
+	const u64 rounds = 4 * test_scale();
 	u64 round;
 
 	if (!swap_start(self->swap))
@@ -74,7 +78,7 @@ TEST_F_TIMEOUT(pressure, guest_is_twice_as_large_as_its_limit, 500)
 		SKIP(return, "needs: cgroup2 with the memory controller");
 	create_region();
 	ASSERT_TRUE(cgroup_join());
-	for (round = 1; round <= 4; round++) {
+	for (round = 1; round <= rounds; round++) {
 		test_guest(self->vp, guest_fill, .rdi = TEST_GPA,
 			   .rsi = self->pages, .rdx = round << 32);
 		/* What cannot be there has gone, and comes back as it was */
@@ -86,7 +90,7 @@ TEST_F_TIMEOUT(pressure, guest_is_twice_as_large_as_its_limit, 500)
 		CHECK();
 	}
 	for (round = 0; round < self->pages; round++)
-		ASSERT_EQ((4ULL << 32) + round, *quad(self->mem, round));
+		ASSERT_EQ((rounds << 32) + round, *quad(self->mem, round));
 	CHECK();
 }
 
@@ -330,6 +334,61 @@ TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 }
 
 /* ... and several in one life: what makes up for the first one fails as well */
+/* The hypervisor wants memory for a fault, and there is none: the VMM is told */
+TEST_F_TIMEOUT(pressure, allocations_of_a_deposit_fail_in_a_fault, 120)
+{
+	const struct guest_args args = { .rdi = TEST_GPA + 700 * PAGE_SIZE };
+	struct oracle_totals before = {}, dry, after;
+	long message;
+	int fd;
+
+	require_oracle();
+	require_failures();
+	if (!fail_set("fail_page_alloc", "task-filter", "Y") ||
+	    !fail_set("fail_page_alloc", "times", "-1") ||
+	    !fail_set("fail_page_alloc", "probability", "100"))
+		SKIP(return, "needs: CONFIG_FAULT_INJECTION_DEBUG_FS");
+	fd = open("/proc/self/make-it-fail", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		SKIP(return, "needs: CONFIG_FAULT_INJECTION");
+	/* To lock it has populated it */
+	ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_DONTNEED));
+	oracle_totals(&before);
+	create_region();
+	/* The fault itself takes no page */
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = 1);
+	*quad(self->mem, 700) = 77;
+	oracle_totals(&dry);
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1, HV_STATUS_INSUFFICIENT_MEMORY,
+				   0, ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read), args));
+	/* So many pages may be had, for what the fault needs itself */
+	ASSERT_TRUE(fail_set("fail_page_alloc", "space", "16"));
+	ASSERT_EQ(1, pwrite(fd, "1", 1, 0));
+	message = mshv_run(self->vp);
+	ASSERT_EQ(1, pwrite(fd, "0", 1, 0));
+	EXPECT_LT(0, oracle_injected(HVCALL_MAP_GPA_PAGES));
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	EXPECT_TRUE(is_memory_intercept(message)) {
+		TH_LOG("it is %#lx", message);
+	}
+	EXPECT_FALSE(accessible(&self->pt, TEST_GFN + 700));
+	oracle_totals(&after);
+	EXPECT_EQ(dry.deposited, after.deposited);
+
+	/* Now there is some, and the guest goes on */
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1, HV_STATUS_INSUFFICIENT_MEMORY,
+				   0, 0));
+	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(self->vp));
+	oracle_totals(&after);
+	EXPECT_LT(dry.deposited, after.deposited);
+	test_guest_result(77, self->vp, guest_read, .rdi = args.rdi);
+	CHECK();
+	close(fd);
+	test_pt_close(&self->pt);
+	expect_nothing_lost(before);
+}
+
 TEST_F_TIMEOUT(pressure, allocations_fail_at_random, 280)
 {
 	static const char * const percent[] = { "1", "3", "10", "30" };

@@ -132,12 +132,13 @@ static bool discarder_start(struct discarder *discarder, u8 *mem, size_t bytes,
  * Memory that is discarded all the time
  */
 
-TEST_F_TIMEOUT(races, vp_gets_on_while_its_memory_is_discarded, 180)
+TEST_F_TIMEOUT(races, vp_gets_on_while_its_memory_is_discarded, 600)
 {
-	const u64 start = now_ms();
+	const u64 start = now_ms(), length = 2000 * test_scale();
 	struct discarder discarder;
 	struct guest_thread thread;
 	u64 *alive = mailbox_ptr(&self->pt, 1);
+	u64 longest = 0;
 
 	create_region();
 	ASSERT_TRUE(discarder_start(&discarder, self->mem, BYTES,
@@ -146,16 +147,74 @@ TEST_F_TIMEOUT(races, vp_gets_on_while_its_memory_is_discarded, 180)
 	ASSERT_EQ(0, guest_thread_start(&thread, self->vp, guest_count,
 					GUEST_ARGS(.rdi = MAILBOX_GPA(1),
 						   .rsi = TEST_GPA + 5 * PAGE_SIZE)));
-	while (now_ms() - start < 2000) {
-		u64 rounds = READ_ONCE(discarder.rounds);
+	while (now_ms() - start < length) {
+		u64 rounds = READ_ONCE(discarder.rounds), since = now_ms();
 
 		ASSERT_TRUE(wait_for_change(alive, READ_ONCE(*alive), 20000));
+		since = now_ms() - since;
+		if (since > longest)
+			longest = since;
 		ASSERT_TRUE(wait_for_change(&discarder.rounds, rounds, 5000));
 	}
+	TH_LOG("the VP stood still for %llu ms at most", longest);
 	WRITE_ONCE(discarder.stop, true);
 	pthread_join(discarder.thread, NULL);
 	WRITE_ONCE(*quad(self->mem, 5), 1);
 	EXPECT_EQ(HVMSG_X64_HALT, guest_thread_join(&thread));
+	CHECK();
+}
+
+static void no_action(int sig)
+{
+}
+
+/*
+ * A VP in a process of its own, while another one discards its memory: what ends that
+ * process does not end the discarding
+ */
+TEST_F_TIMEOUT(races, who_runs_the_vp_is_stopped_while_memory_is_discarded, 180)
+{
+	const int signals[] = { SIGKILL, SIGUSR1 };
+	const struct sigaction action = { .sa_handler = no_action };
+	u64 *alive = mailbox_ptr(&self->pt, 1);
+	struct discarder discarder;
+	unsigned int i, round;
+	int status;
+	pid_t child;
+	u64 start;
+
+	create_region();
+	for (round = 0; round < 4; round++) {
+		i = round % ARRAY_SIZE(signals);
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child) {
+			long ret;
+
+			sigaction(SIGUSR1, &action, NULL);
+			ret = guest_prepare(self->vp, GUEST_ADDR(guest_count),
+					    GUEST_ARGS(.rdi = MAILBOX_GPA(1),
+						       .rsi = TEST_GPA + 5 * PAGE_SIZE));
+			if (!ret)
+				ret = mshv_run_once(self->vp);
+			_exit(ret == -EINTR ? 0 : 1);
+		}
+		ASSERT_TRUE(wait_for_change(alive, READ_ONCE(*alive), 20000));
+		/* It is the VMM's own thread, and it goes on */
+		ASSERT_TRUE(discarder_start(&discarder, self->mem, BYTES,
+					    discard_advice(variant->backing)));
+		ASSERT_TRUE(wait_for_change(&discarder.rounds, 0, 5000));
+		ASSERT_TRUE(wait_for_change(alive, READ_ONCE(*alive), 20000));
+		start = now_ms();
+		ASSERT_EQ(0, kill(child, signals[i]));
+		status = reap(child, 10000);
+		/* A fault that meets an invalidation is tried for a second at most */
+		EXPECT_GT(3000, now_ms() - start);
+		EXPECT_EQ(signals[i] == SIGKILL ? SIGKILL : 0, status);
+		WRITE_ONCE(discarder.stop, true);
+		pthread_join(discarder.thread, NULL);
+	}
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
 	CHECK();
 }
 
@@ -209,8 +268,9 @@ static void do_everything(enum mshv_backing backing, u8 *mem, size_t pages, int 
 	}
 }
 
-TEST_F_TIMEOUT(races, vmm_is_killed_in_the_middle_of_everything, 300)
+TEST_F_TIMEOUT(races, vmm_is_killed_in_the_middle_of_everything, 600)
 {
+	const int rounds = 8 * test_scale();
 	struct oracle_totals before = {}, after = {};
 	long partitions = 0, pins = pin_balance();
 	int pipes[2], i, status;
@@ -222,7 +282,7 @@ TEST_F_TIMEOUT(races, vmm_is_killed_in_the_middle_of_everything, 300)
 		partitions = oracle_partitions();
 		ASSERT_EQ(0, oracle_totals(&before));
 	}
-	for (i = 0; i < 8; i++) {
+	for (i = 0; i < rounds; i++) {
 		ASSERT_EQ(0, pipe(pipes));
 		child = fork();
 		ASSERT_LE(0, child);
@@ -250,6 +310,8 @@ TEST_F_TIMEOUT(races, vmm_is_killed_in_the_middle_of_everything, 300)
 		EXPECT_EQ(partitions, oracle_partitions());
 		ASSERT_EQ(0, oracle_totals(&after));
 		EXPECT_EQ(before.leaks, after.leaks);
+		EXPECT_EQ(before.deposited - before.withdrawn,
+			  after.deposited - after.withdrawn);
 	}
 	EXPECT_EQ(pins, pin_balance());
 	create_region();
@@ -297,14 +359,15 @@ static int outlive(struct mshv_pt *pt, u8 *mem, size_t pages, int fd)
 	return wrong;
 }
 
-TEST_F_TIMEOUT(races, parent_exits_while_its_child_runs_the_vp, 300)
+TEST_F_TIMEOUT(races, parent_exits_while_its_child_runs_the_vp, 600)
 {
+	const int rounds = 8 * test_scale();
 	int pipes[2], round, status;
 	pid_t parent;
 	char c;
 
 	ASSERT_EQ(0, prctl(PR_SET_CHILD_SUBREAPER, 1));
-	for (round = 0; round < 8; round++) {
+	for (round = 0; round < rounds; round++) {
 		ASSERT_EQ(0, pipe(pipes));
 		parent = fork();
 		ASSERT_LE(0, parent);
@@ -446,8 +509,7 @@ static void *run_restless(void *arg)
 	while (!READ_ONCE(restless->stop)) {
 		restless->ret = guest_run(restless->vp, GUEST_ADDR(guest_fill),
 					  restless->args);
-		if (restless->ret == HVMSG_UNMAPPED_GPA ||
-		    restless->ret == HVMSG_GPA_INTERCEPT)
+		if (is_memory_intercept(restless->ret))
 			WRITE_ONCE(restless->intercepts, restless->intercepts + 1);
 		else if (restless->ret != HVMSG_X64_HALT)
 			return NULL;
@@ -510,6 +572,42 @@ TEST_F_TIMEOUT(races, region_comes_and_goes_while_vps_use_it, 180)
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
+	CHECK();
+}
+
+/* The region is of a process that exits, and its partition is not; often */
+TEST_F_TIMEOUT(races, process_with_the_memory_exits, 600)
+{
+	struct restless restless = {
+		.vp = self->vp, .args = { .rdi = TEST_GPA, .rsi = self->pages },
+	};
+	const unsigned int rounds = 40 * test_scale();
+	unsigned int round;
+	pthread_t thread;
+	pid_t child;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_restless, &restless));
+	for (round = 0; round < rounds; round++) {
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child) {
+			if (mshv_map(&self->pt, TEST_GFN, self->mem, BYTES, MEM_RWX))
+				_exit(1);
+			usleep(round * 7919 % 30000);
+			_exit(0);
+		}
+		ASSERT_EQ(0, reap(child, 20000));
+		/* Its address space has gone, or goes just now */
+		test_unmap(&self->pt, TEST_GFN, self->mem, BYTES);
+		if (oracle_present())
+			test_slat_empty(&self->pt, TEST_GFN, self->pages);
+	}
+	EXPECT_LT(0, restless.intercepts);
+	WRITE_ONCE(restless.stop, true);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, restless.ret);
+	create_region();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
 	CHECK();
 }
 
@@ -638,8 +736,8 @@ TEST(slow_hypercalls_for_a_large_sparse_region)
 	struct guest_thread thread;
 	struct mshv_pt pt;
 	int kmsg = kmsg_open();
+	u64 gpa, start, created, discarded;
 	unsigned int i;
-	u64 gpa, start;
 	u8 *mem;
 
 	require_mshv();
@@ -654,13 +752,16 @@ TEST(slow_hypercalls_for_a_large_sparse_region)
 		ASSERT_EQ(0, oracle_delay(calls[i], 10));
 	start = now_ms();
 	test_map(&pt, TEST_GFN, mem, size, MEM_RWX);
+	created = now_ms() - start;
 	for (gpa = TEST_GPA; gpa < GUEST_GPA_LIMIT; gpa += step)
 		test_guest(&pt.vp[0], guest_write, .rdi = gpa, .rsi = gpa);
 	/* Somebody else needs the lock of the region meanwhile */
 	ASSERT_EQ(0, guest_thread_start(&thread, &pt.vp[1], guest_count,
 					GUEST_ARGS(.rdi = TEST_GPA,
 						   .rsi = MAILBOX_GPA(0))));
+	discarded = now_ms();
 	ASSERT_EQ(0, madvise(mem, size, MADV_DONTNEED));
+	discarded = now_ms() - discarded;
 	ASSERT_TRUE(wait_for_change((u64 *)mem, 0, 5000));
 	ASSERT_EQ(0, mprotect(mem + HUGE_SIZE, size - HUGE_SIZE, PROT_READ));
 	WRITE_ONCE(*mailbox_ptr(&pt, 0), 1);
@@ -670,7 +771,8 @@ TEST(slow_hypercalls_for_a_large_sparse_region)
 	test_unmap(&pt, TEST_GFN, mem, size);
 	test_map(&pt, TEST_GFN, mem, size, MEM_RWX);
 	mshv_pt_close(&pt);
-	TH_LOG("%llu ms", (unsigned long long)(now_ms() - start));
+	TH_LOG("%llu ms: %llu to create, %llu to discard", now_ms() - start, created,
+	       discarded);
 	for (i = 0; i < ARRAY_SIZE(calls); i++)
 		oracle_delay(calls[i], 0);
 	EXPECT_GT(10000, now_ms() - start);

@@ -190,14 +190,19 @@ FIXTURE_TEARDOWN(file)
 	EXPECT_EQ(0, kmsg_complaints(self->kmsg));
 }
 
+static void drop_from_cache(int fd)
+{
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	write_file("/proc/sys/vm/drop_caches", "3");
+}
+
 /* What is in the file, when nothing of it is in the page cache */
 static size_t mismatches_on_disk(int fd, size_t pages, u64 seed)
 {
 	size_t i, wrong = 0;
 	u64 value;
 
-	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-	write_file("/proc/sys/vm/drop_caches", "3");
+	drop_from_cache(fd);
 	for (i = 0; i < pages; i++)
 		wrong += pread(fd, &value, sizeof(value), i * PAGE_SIZE) !=
 			 sizeof(value) || value != seed + i;
@@ -221,6 +226,8 @@ TEST_F(file, what_the_guest_wrote_is_on_disk)
 		/* Nothing but the disk has it when the page cache is gone */
 		ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_DONTNEED));
 		EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
+		drop_from_cache(self->fd);
+		EXPECT_GT(self->pages / 8, resident(self->mem, self->pages));
 		EXPECT_EQ(0, mismatches_on_disk(self->fd, self->pages, value));
 		test_guest_result(0, last, guest_check, .rdi = TEST_GPA,
 				  .rsi = self->pages, .rdx = value);
@@ -404,7 +411,7 @@ static void disturb(u8 *mem, size_t pages, unsigned int how)
 {
 	const size_t bytes = pages * PAGE_SIZE;
 
-	switch (how % 5) {
+	switch (how % 6) {
 	case 0:
 		madvise(mem, bytes, MADV_PAGEOUT);
 		break;
@@ -422,6 +429,9 @@ static void disturb(u8 *mem, size_t pages, unsigned int how)
 		/* A hole in each huge page: its neighbours lose the large entry */
 		madvise(mem + 511 * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
 		break;
+	case 5:
+		numa_move(mem, pages, how / 6 % 2);
+		break;
 	}
 }
 
@@ -433,12 +443,12 @@ TEST_F(dirty, nothing_written_is_missing)
 
 	swap_start(self->swap);
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
-	for (round = 0; round < 15; round++) {
+	for (round = 0; round < 18; round++) {
 		ASSERT_EQ(0, mshv_access_bitmap(&self->pt, TEST_GFN, self->pages,
 						MSHV_GPAP_ACCESS_TYPE_DIRTY,
 						MSHV_GPAP_ACCESS_OP_CLEAR,
 						bitmap));
-		if (round >= 10)
+		if (round >= 12)
 			disturb(self->mem, self->pages, round);
 		for (i = round; i < self->pages; i += 101)
 			test_guest(self->vp, guest_write, .rdi = GPA(i),

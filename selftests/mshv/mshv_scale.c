@@ -1,23 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Many of everything. MSHV_SCALE=n in the environment makes the numbers that may
- * grow n times as large: 10 for 100,000 regions and 80 partitions.
+ * Many of everything. MSHV_SCALE=n makes the numbers that may grow n times as large:
+ * 10 for 100,000 regions and 80 partitions.
  */
 #include <pthread.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 
 #include "../kselftest_harness.h"
 #include "mshv_util.h"
-
-static unsigned int scale(void)
-{
-	const char *text = getenv("MSHV_SCALE");
-	int n = text ? atoi(text) : 1;
-
-	return n > 0 ? n : 1;
-}
 
 static u64 cpu_ns(void)
 {
@@ -66,7 +57,7 @@ static int unmap_one(struct mshv_pt *pt, u8 *mem, u64 i)
 
 TEST_F_TIMEOUT(scale, regions_are_found_without_a_walk, 600)
 {
-	const unsigned int nr = 10 * BATCH * scale();
+	const unsigned int nr = 10 * BATCH * test_scale();
 	size_t bytes = 2 * nr * PAGE_SIZE;
 	u64 start, few = 0, many = 0, i;
 	u8 *mem;
@@ -126,7 +117,7 @@ TEST_F_TIMEOUT(scale, regions_are_found_without_a_walk, 600)
 /* A partition after the other, each with memory in use when it is closed */
 TEST_F_TIMEOUT(scale, partitions_come_and_go, 600)
 {
-	const unsigned int nr = 8 * scale();
+	const unsigned int nr = 8 * test_scale();
 	struct oracle_totals totals;
 	struct oracle_totals first;
 	u64 start, slowest = 0, all = 0;

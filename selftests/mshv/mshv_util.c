@@ -735,6 +735,14 @@ u64 now_ms(void)
 	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
 }
 
+unsigned int test_scale(void)
+{
+	const char *text = getenv("MSHV_SCALE");
+	int n = text ? atoi(text) : 1;
+
+	return n > 0 ? n : 1;
+}
+
 bool wait_for_change(const u64 *value, u64 old, int msec)
 {
 	struct timespec now, end;
@@ -1545,6 +1553,7 @@ int kmsg_complaints(int fd)
 	static const char * const bad[] = {
 		"WARNING:", "BUG:", "Oops", "Bad rss-counter",
 		"possible circular locking", "blocked for more than",
+		"detected stall", "UBSAN:",
 	};
 	static char text[8192];
 	unsigned int i;

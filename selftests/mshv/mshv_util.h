@@ -159,6 +159,13 @@ long mshv_run_once(struct mshv_vp *vp);
 /* The same, but goes on after a signal */
 long mshv_run(struct mshv_vp *vp);
 
+/* Does the guest want memory that the VMM is to see to? */
+static inline bool is_memory_intercept(long message)
+{
+	return message == HVMSG_GPA_INTERCEPT || message == HVMSG_UNMAPPED_GPA;
+}
+
+
 /* The guest */
 struct guest_args {
 	u64 rax, rcx, rdx, rsi, rdi;
@@ -239,6 +246,8 @@ bool load_goes_on(struct load *load, int msec);
 long load_stop(struct load *load, u8 *mem);
 
 u64 now_ms(void);
+/* MSHV_SCALE of the environment: how many times as much is wanted of some tests, or 1 */
+unsigned int test_scale(void);
 /* Wait until *value differs from @old, at most @msec: did it change? */
 bool wait_for_change(const u64 *value, u64 old, int msec);
 
