@@ -183,6 +183,9 @@ static u8 *alloc(enum mshv_backing backing, u64 size)
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (mem == MAP_FAILED)
 			mem = NULL;
+		else
+			madvise(mem, size, backing == BACKING_THP ? MADV_HUGEPAGE :
+				MADV_NOHUGEPAGE);
 	} else {
 		mem = mshv_alloc(backing, size);
 	}

@@ -469,18 +469,23 @@ static const char *overcommit_every(void)
 #define LOCK_PAGES		((size_t)128 * HUGE_PAGES)
 #define LOCK_VPS		8
 
-/* In the trace, of threads of this program: microseconds, and how often in @nr */
+/*
+ * In the trace, of threads of this program: microseconds, and how often in @nr. A wait
+ * for a mutex begins again whenever it goes on in another way, and ends once.
+ */
 static long waited_us(long *nr)
 {
 	static struct wait {
 		long pid;
-		double since;
-	} waits[64];
+		char lock[32];
+		double since;		/* 0: it does not wait for it any more */
+	} waits[256];
 	const struct wait *end = waits + ARRAY_SIZE(waits);
+	char line[512], lock[32], what[8];
+	double sum = 0, now;
 	struct wait *wait;
-	char line[512];
-	double sum = 0;
 	FILE *trace;
+	long pid;
 
 	*nr = 0;
 	trace = trace_open();
@@ -488,22 +493,25 @@ static long waited_us(long *nr)
 		char *thread = strstr(line, "mshv_bench-");
 		char *event = strstr(line, ": contention_");
 		char *time = event;
-		long pid;
 
-		if (!thread || !event)
+		if (!thread || !event ||
+		    sscanf(event, ": contention_%7[a-z]: %31s", what, lock) != 2)
 			continue;
 		while (time > line && time[-1] != ' ')
 			time--;
+		now = atof(time);
 		pid = atol(strchr(thread, '-') + 1);
-		for (wait = waits; wait < end - 1 && wait->pid && wait->pid != pid;)
+		for (wait = waits; wait < end - 1 && wait->pid &&
+		     (wait->pid != pid || strcmp(wait->lock, lock));)
 			wait++;
 		wait->pid = pid;
-		if (strstr(event, "contention_begin:")) {
-			wait->since = atof(time);
-			*nr += 1;
-		} else if (wait->since) {
-			sum += atof(time) - wait->since;
+		strcpy(wait->lock, lock);
+		if (!strcmp(what, "end") && wait->since) {
+			sum += now - wait->since;
 			wait->since = 0;
+		} else if (!strcmp(what, "begin") && !wait->since) {
+			wait->since = now;
+			*nr += 1;
 		}
 	}
 	if (trace)
@@ -582,6 +590,7 @@ void measure_figures(int argc, char **argv)
 		if (why)
 			printf("FIGURE,%s,%s\n", figures[i].name, why);
 		/* Whatever became of it */
+		trace_stop();
 		cgroup_stop();
 		write_file(HUGETLB_PAGES, "0");
 	}

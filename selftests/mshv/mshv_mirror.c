@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -252,6 +251,8 @@ TEST_F(mirror, permission_of_the_vmms_mapping_is_the_guests)
 
 TEST_F(mirror, fork_separates_the_child_not_the_guest)
 {
+	/* Up to patch 6/7 all of a range is taken away, whether it is there or not */
+	const bool counted = !mshv_missing(FEATURE_FAST_NO_ACCESS) && oracle_present();
 	int pipes[2], status;
 	pid_t child, other;
 	char c = 0;
@@ -265,7 +266,8 @@ TEST_F(mirror, fork_separates_the_child_not_the_guest)
 	ASSERT_EQ(0, pipe(pipes));
 	child = fork();
 	if (!child) {
-		/* After the guest has written */
+		/* After the guest has written, if it is not given up before */
+		close(pipes[1]);
 		_exit(read(pipes[0], &c, 1) != 1 ||
 		      mismatches(self->mem, self->pages, 1));
 	}
@@ -274,13 +276,13 @@ TEST_F(mirror, fork_separates_the_child_not_the_guest)
 	if (oracle_present() && pagemap_usable())
 		test_slat(&self->pt, TEST_GFN, self->mem, self->pages, SLAT_RX, false);
 	/* To fork again costs nothing: there is nothing left to be taken away */
-	calls = oracle_present() ? map_counter().calls : 0;
+	calls = counted ? map_counter().calls : 0;
 	other = fork();
 	if (!other)
 		_exit(0);
 	ASSERT_LT(0, other);
 	ASSERT_EQ(other, waitpid(other, &status, 0));
-	if (oracle_present())
+	if (counted)
 		EXPECT_EQ(calls, map_counter().calls);
 	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 2 * PAGE_SIZE,
 		   .rsi = VALUE);

@@ -43,6 +43,7 @@ FIXTURE_SETUP(pressure)
 
 FIXTURE_TEARDOWN(pressure)
 {
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
 	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 	settings_restore();
@@ -333,7 +334,6 @@ TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 	expect_nothing_lost(before);
 }
 
-/* ... and several in one life: what makes up for the first one fails as well */
 /* The hypervisor wants memory for a fault, and there is none: the VMM is told */
 TEST_F_TIMEOUT(pressure, allocations_of_a_deposit_fail_in_a_fault, 120)
 {
@@ -389,6 +389,7 @@ TEST_F_TIMEOUT(pressure, allocations_of_a_deposit_fail_in_a_fault, 120)
 	expect_nothing_lost(before);
 }
 
+/* ... and several in one life: what makes up for the first one fails as well */
 TEST_F_TIMEOUT(pressure, allocations_fail_at_random, 280)
 {
 	static const char * const percent[] = { "1", "3", "10", "30" };

@@ -191,6 +191,7 @@ TEST_F_TIMEOUT(races, who_runs_the_vp_is_stopped_while_memory_is_discarded, 180)
 		if (!child) {
 			long ret;
 
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			sigaction(SIGUSR1, &action, NULL);
 			ret = guest_prepare(self->vp, GUEST_ADDR(guest_count),
 					    GUEST_ARGS(.rdi = MAILBOX_GPA(1),
@@ -208,6 +209,7 @@ TEST_F_TIMEOUT(races, who_runs_the_vp_is_stopped_while_memory_is_discarded, 180)
 		start = now_ms();
 		ASSERT_EQ(0, kill(child, signals[i]));
 		status = reap(child, 10000);
+		ASSERT_NE(-1, status);
 		/* A fault that meets an invalidation is tried for a second at most */
 		EXPECT_GT(3000, now_ms() - start);
 		EXPECT_EQ(signals[i] == SIGKILL ? SIGKILL : 0, status);

@@ -782,11 +782,17 @@ bool write_file(const char *path, const char *text)
 #define TRACING		"/sys/kernel/tracing"
 #define TRACE		TRACING "/instances/mshv-test"
 
+static bool tracing;
+
 bool trace_start(const char *event, const char *filter)
 {
 	char path[128];
 
 	mount("nodev", TRACING, "tracefs", 0, NULL);
+	/* What others have left is not wanted */
+	if (!access(TRACE, F_OK) && !tracing)
+		rmdir(TRACE);
+	tracing = true;
 	mkdir(TRACE, 0700);
 	snprintf(path, sizeof(path), TRACE "/events/%s/filter", event);
 	if (filter && !write_file(path, filter))
@@ -802,6 +808,7 @@ FILE *trace_open(void)
 
 void trace_stop(void)
 {
+	tracing = false;
 	rmdir(TRACE);
 }
 
@@ -1553,7 +1560,7 @@ int kmsg_complaints(int fd)
 	static const char * const bad[] = {
 		"WARNING:", "BUG:", "Oops", "Bad rss-counter",
 		"possible circular locking", "blocked for more than",
-		"detected stall", "UBSAN:",
+		"detected stall", "expedited stall", "UBSAN:",
 	};
 	static char text[8192];
 	unsigned int i;

@@ -165,7 +165,6 @@ static inline bool is_memory_intercept(long message)
 	return message == HVMSG_GPA_INTERCEPT || message == HVMSG_UNMAPPED_GPA;
 }
 
-
 /* The guest */
 struct guest_args {
 	u64 rax, rcx, rdx, rsi, rdi;
