@@ -505,7 +505,7 @@ static long waited_us(long *nr)
 		     (wait->pid != pid || strcmp(wait->lock, lock));)
 			wait++;
 		wait->pid = pid;
-		strcpy(wait->lock, lock);
+		memcpy(wait->lock, lock, sizeof(lock));
 		if (!strcmp(what, "end") && wait->since) {
 			sum += now - wait->since;
 			wait->since = 0;

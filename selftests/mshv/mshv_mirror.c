@@ -1560,7 +1560,7 @@ TEST_F_TIMEOUT(uffd, missing_pages_come_before_the_guest_writes, 240)
 	mshv_free(source, self->pages * PAGE_SIZE);
 }
 
-TEST_F(uffd, page_of_the_file_waits_until_the_vmm_goes_on)
+TEST_F_TIMEOUT(uffd, page_of_the_file_waits_until_the_vmm_goes_on, 240)
 {
 	const size_t half = self->pages / 2;
 
@@ -1582,7 +1582,7 @@ TEST_F(uffd, page_of_the_file_waits_until_the_vmm_goes_on)
 				  SLAT_RWX));
 }
 
-TEST_F(uffd, page_of_the_file_that_was_unmapped_waits_again)
+TEST_F_TIMEOUT(uffd, page_of_the_file_that_was_unmapped_waits_again, 240)
 {
 	require_minor_faults();
 	fill_pages(self->other, self->pages, VALUE);
@@ -1602,7 +1602,7 @@ TEST_F(uffd, page_of_the_file_that_was_unmapped_waits_again)
 				  SLAT_RWX));
 }
 
-TEST_F(uffd, signal_ends_the_wait_for_a_page_of_the_file)
+TEST_F_TIMEOUT(uffd, signal_ends_the_wait_for_a_page_of_the_file, 240)
 {
 	struct uffdio_continue go_on = {
 		.range = { (uintptr_t)self->mem, variant->unit },

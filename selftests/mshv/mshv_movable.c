@@ -1527,7 +1527,7 @@ FIXTURE_TEARDOWN(odd)
 	mshv_free(self->area, 4 * HUGE_SIZE);
 }
 
-TEST_F(odd, every_page_is_mirrored_and_none_outside)
+TEST_F_TIMEOUT(odd, every_page_is_mirrored_and_none_outside, 180)
 {
 	const size_t pages = variant->pages;
 	size_t i;
@@ -1553,7 +1553,7 @@ TEST_F(odd, every_page_is_mirrored_and_none_outside)
 			    GUEST_ARGS(.rdi = self->gpa + pages * PAGE_SIZE)));
 }
 
-TEST_F(odd, first_and_last_page_are_discarded)
+TEST_F_TIMEOUT(odd, first_and_last_page_are_discarded, 180)
 {
 	const size_t pages = variant->pages, last = pages - 1;
 	size_t i;
