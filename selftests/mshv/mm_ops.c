@@ -464,9 +464,29 @@ static int op_punch(struct fuzz *f, const struct op *op, int advice)
 			 op->first * PAGE_SIZE, length(op));
 }
 
+/*
+ * shmem_undo_range() goes round for ever if the end of the file comes to be inside a
+ * large swap entry (6.18.15, 6.19.11 and 7.2.6 at least): so keep what is around it
+ * from being swapped out meanwhile
+ */
+static int truncate_to(struct fuzz *f, u32 page)
+{
+	const u64 around = page / HUGE_PAGES * HUGE_SIZE;
+	int ret = -1;
+	u8 *mem;
+
+	mem = mmap(NULL, HUGE_SIZE, PROT_READ, MAP_SHARED, f->memfd, around);
+	if (mem == MAP_FAILED)
+		return -1;
+	if (!mlock(mem, HUGE_SIZE))
+		ret = ftruncate(f->memfd, page * PAGE_SIZE);
+	munmap(mem, HUGE_SIZE);
+	return ret;
+}
+
 static int op_truncate(struct fuzz *f, const struct op *op, int advice)
 {
-	if (ftruncate(f->memfd, op->first * PAGE_SIZE))
+	if (truncate_to(f, op->first))
 		return -1;
 	/* A huge page that was not split may go on beyond the end of the file */
 	if (f->alone && oracle_present() && pagemap_usable() &&
