@@ -214,8 +214,7 @@ static u32 walk_guest(struct fuzz *f, struct mshv_vp *vp, unsigned int actor,
 		}
 		page = (vp->msg.memory.guest_physical_address >> PAGE_SHIFT) -
 		       TEST_GFN;
-		if ((ret != HVMSG_GPA_INTERCEPT && ret != HVMSG_UNMAPPED_GPA) ||
-		    page < first || page >= end) {
+		if (!is_memory_intercept(ret) || page < first || page >= end) {
 			fuzz_fail(f, "VP %u: message %#lx, RIP %#llx, GVA %#llx, GPA %#llx",
 				  vp->index, ret,
 				  (unsigned long long)vp->msg.intercept.rip,

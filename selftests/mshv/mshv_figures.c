@@ -372,7 +372,8 @@ static long compact(bool guest, long *wrong)
 
 static const char *compacting(void)
 {
-	long ordinary[COMPACT_ROUNDS + 1], guests[COMPACT_ROUNDS + 1], wrong = 0;
+	long ordinary[COMPACT_ROUNDS + 1], guests[COMPACT_ROUNDS + 1];
+	long of_process, of_guest, wrong = 0;
 	int i;
 
 	for (i = 0; i <= COMPACT_ROUNDS; i++) {
@@ -382,11 +383,11 @@ static const char *compacting(void)
 		need(guests[i] >= 0, "a guest that can write");
 	}
 	/* The first finds what was left by others, and is not counted */
-	ordinary[0] = median(ordinary + 1, COMPACT_ROUNDS);
-	guests[0] = median(guests + 1, COMPACT_ROUNDS);
-	say("compaction", "huge pages from between a process's", ordinary[0]);
-	say("compaction", "huge pages from between a guest's", guests[0]);
-	say("compaction", "% of processes", percent(guests[0], ordinary[0]));
+	of_process = median(ordinary + 1, COMPACT_ROUNDS);
+	of_guest = median(guests + 1, COMPACT_ROUNDS);
+	say("compaction", "huge pages from between a process's", of_process);
+	say("compaction", "huge pages from between a guest's", of_guest);
+	say("compaction", "% of processes", percent(of_guest, of_process));
 	say("compaction", "wrong pages", wrong);
 	return NULL;
 }

@@ -1344,7 +1344,7 @@ static void *fill_until_stopped(void *arg)
 			WRITE_ONCE(filler->filled, filler->filled + 1);
 			filler->ret = guest_prepare(filler->vp,
 						    GUEST_ADDR(guest_fill), args);
-		} else if (ret == HVMSG_UNMAPPED_GPA || ret == HVMSG_GPA_INTERCEPT) {
+		} else if (is_memory_intercept(ret)) {
 			filler->intercepts++;
 		} else if (ret != -EINTR) {
 			filler->ret = ret;

@@ -1124,6 +1124,19 @@ TEST_F(memory, touching_the_same_page_reads_nothing_ahead)
 	close(fd);
 }
 
+/* The region goes while a fault of the guest waits for its first page */
+#define unmap_under_a_fault(_fd, _thread) do { \
+	_fd = uffd_open(self->mem, self->pages, UFFDIO_REGISTER_MODE_MISSING, 0); \
+	if (_fd < 0) \
+		SKIP(return, "needs: userfaultfd"); \
+	map_all(); \
+	ASSERT_EQ(0, guest_thread_start(_thread, self->vp, guest_read, \
+					GUEST_ARGS(.rdi = TEST_GPA))); \
+	ASSERT_EQ((uintptr_t)self->mem, uffd_fault(_fd)); \
+	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE); \
+	test_slat_empty(&self->pt, TEST_GFN, self->pages); \
+} while (0)
+
 TEST_F(memory, unmap_does_not_wait_for_a_page)
 {
 	struct guest_thread thread;
@@ -1139,17 +1152,8 @@ TEST_F(memory, unmap_does_not_wait_for_a_page)
 	ASSERT_NE(NULL, other);
 	*(u64 *)page = 1;
 	*(u64 *)other = VALUE;
-	fd = uffd_open(self->mem, self->pages,
-		       UFFDIO_REGISTER_MODE_MISSING, 0);
-	if (fd < 0)
-		SKIP(return, "needs: userfaultfd");
-	map_all();
-	ASSERT_EQ(0, guest_thread_start(&thread, self->vp, guest_read,
-					GUEST_ARGS(.rdi = TEST_GPA)));
-	ASSERT_EQ((uintptr_t)self->mem, uffd_fault(fd));
+	unmap_under_a_fault(fd, &thread);
 	/* Another region takes its place before the page arrives */
-	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
-	test_slat_empty(&self->pt, TEST_GFN, self->pages);
 	test_map(&self->pt, TEST_GFN, other, PAGE_SIZE, MEM_RWX);
 	EXPECT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
 	guest_thread_join(&thread);
@@ -1173,14 +1177,7 @@ TEST_F(memory, page_that_comes_after_its_region_has_gone_is_not_mapped)
 	int fd;
 
 	ASSERT_NE(NULL, page);
-	fd = uffd_open(self->mem, self->pages, UFFDIO_REGISTER_MODE_MISSING, 0);
-	if (fd < 0)
-		SKIP(return, "needs: userfaultfd");
-	map_all();
-	ASSERT_EQ(0, guest_thread_start(&thread, self->vp, guest_read,
-					GUEST_ARGS(.rdi = TEST_GPA)));
-	ASSERT_EQ((uintptr_t)self->mem, uffd_fault(fd));
-	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
+	unmap_under_a_fault(fd, &thread);
 	EXPECT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
 	guest_thread_join(&thread);
 	EXPECT_TRUE(is_memory_intercept(thread.ret));

@@ -1208,8 +1208,7 @@ static int run_orphan(struct mshv_pt *pt, u8 *mem, size_t pages)
 
 	ret = guest_run(vp, GUEST_ADDR(guest_write),
 			GUEST_ARGS(.rdi = TEST_GPA, .rsi = 1));
-	if (ret != HVMSG_GPA_INTERCEPT && ret != HVMSG_UNMAPPED_GPA &&
-	    ret != -EFAULT && ret != -EIO)
+	if (!is_memory_intercept(ret) && ret != -EFAULT && ret != -EIO)
 		wrong |= 1;
 	if (oracle_present() && (accessible_pages(pt, TEST_GFN, pages) ||
 				 accessible_pages(pt, GUEST_SYS_GFN,

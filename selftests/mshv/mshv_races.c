@@ -337,8 +337,7 @@ static int outlive(struct mshv_pt *pt, u8 *mem, size_t pages, int fd)
 	do {
 		ret = guest_run(&pt->vp[0], GUEST_ADDR(guest_fill), args);
 	} while (ret == HVMSG_X64_HALT);
-	if (ret != HVMSG_GPA_INTERCEPT && ret != HVMSG_UNMAPPED_GPA &&
-	    ret != -EFAULT && ret != -EIO)
+	if (!is_memory_intercept(ret) && ret != -EFAULT && ret != -EIO)
 		wrong |= 1;
 	/* It stays like that: nothing comes back, and soon nothing is left */
 	for (i = 0; i < 500; i++) {

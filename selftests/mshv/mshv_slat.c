@@ -517,8 +517,8 @@ static void *restless_thread(void *arg)
 	while (!restless->ret) {
 		long ret = mshv_run(restless->vp);
 
-		/* The latter if the region went after the guest's access */
-		if (ret == HVMSG_UNMAPPED_GPA || ret == HVMSG_GPA_INTERCEPT) {
+		/* HVMSG_GPA_INTERCEPT if the region went after the guest's access */
+		if (is_memory_intercept(ret)) {
 			restless->intercepts++;
 			/* Leave the partition to the other thread for a while */
 			usleep(100);

@@ -790,7 +790,7 @@ bool trace_start(const char *event, const char *filter)
 
 	mount("nodev", TRACING, "tracefs", 0, NULL);
 	/* What others have left is not wanted */
-	if (!access(TRACE, F_OK) && !tracing)
+	if (!tracing)
 		rmdir(TRACE);
 	tracing = true;
 	mkdir(TRACE, 0700);
