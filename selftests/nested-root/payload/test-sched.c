@@ -376,7 +376,7 @@ static u32 stale_writes(enum shootdown how, u32 rounds, bool until_seen)
 			round = rounds;
 		remove_access(how);
 		after = *count;
-		end = now_us() + 3000;
+		end = now_us() + (until_seen ? 20000 : 3000);
 		while (*count == after && now_us() < end)
 			cpu_relax();
 		stale += *count != after;
