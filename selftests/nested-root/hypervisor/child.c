@@ -105,7 +105,7 @@ static void exit_cpuid(struct vp *vp)
 	vp->cpu.gpr[RBX] = r[1];
 	vp->cpu.gpr[RCX] = r[2];
 	vp->cpu.gpr[RDX] = r[3];
-	v->rip += 2;
+	instruction_done(v, v->rip + 2);
 }
 
 /*
@@ -146,8 +146,6 @@ static u64 *storage(struct vp *vp, u32 msr)
 		return &vp->cpu.vmcb->pat;
 	case 0x2ff:
 		return &vp->mtrr_def;
-	case 0xc0000103:
-		return &vp->tsc_aux;
 	case 0x1a0:
 		return &vp->misc_enable;
 	}
@@ -250,7 +248,7 @@ static enum vp_exit exit_msr(struct vp *vp)
 		v->rax = (u32)value;
 		vp->cpu.gpr[RDX] = value >> 32;
 	}
-	v->rip += 2;
+	instruction_done(v, v->rip + 2);
 	return VP_CONTINUE;
 }
 
@@ -269,7 +267,7 @@ static void exit_xsetbv(struct vp *vp)
 		return;
 	}
 	xsetbv(value);
-	v->rip += 3;
+	instruction_done(v, v->rip + 3);
 }
 
 static enum vp_exit exit_vmmcall(struct vp *vp)
@@ -282,7 +280,7 @@ static enum vp_exit exit_vmmcall(struct vp *vp)
 		inject_exception(v, 6, -1);
 		return VP_CONTINUE;
 	}
-	v->rip += 3;
+	instruction_done(v, v->rip + 3);
 	v->rax = child_hypercall(vp, vp->cpu.gpr[RCX]);
 	return VP_CONTINUE;
 }
@@ -318,7 +316,7 @@ enum vp_exit child_exit(struct vp *vp)
 	case EXIT_CR_WRITE(4):
 		return VP_CONTINUE;	/* guard_lme() lets it through */
 	case EXIT_INVD:
-		v->rip += 2;
+		instruction_done(v, v->rip + 2);
 		return VP_CONTINUE;
 	case EXIT_VMRUN:
 	case EXIT_VMRUN + 2:

@@ -46,6 +46,7 @@ typedef u8 bool;
 
 #define MSR_APIC_BASE	0x1b
 #define MSR_TSC		0x10
+#define MSR_TSC_AUX	0xc0000103
 #define MSR_EFER	0xc0000080
 #define MSR_VM_CR	0xc0010114
 #define MSR_VM_HSAVE_PA	0xc0010117
@@ -87,7 +88,7 @@ struct vcpu {
 	struct vmcb *vmcb;
 	u64 gpr[16];		/* RAX and RSP unused: they live in the VMCB */
 	u64 dr[4];
-	u64 xcr0;
+	u64 xcr0, tsc_aux;
 	void *xsave;
 	u64 seen_gen;
 };
@@ -181,7 +182,7 @@ struct vp {
 	struct vp *run_next;
 	bool runnable;
 	/* Child-visible synthetic MSRs */
-	u64 guest_os_id, hypercall_msr, tsc_msr, apic_base, mtrr_def, tsc_aux;
+	u64 guest_os_id, hypercall_msr, tsc_msr, apic_base, mtrr_def;
 	u64 assist_msr, misc_enable;
 };
 
@@ -325,6 +326,7 @@ void svm_run(struct cpu *cpu, struct vcpu *v, struct partition *pt);
 void vmcb_intercept(struct vmcb *vmcb, u32 bit, bool on);
 void vmcb_reset(struct vmcb *vmcb);
 void msrpm_intercept(u8 *map, u32 msr, bool read, bool write);
+void instruction_done(struct vmcb *v, u64 next);
 void inject_exception(struct vmcb *vmcb, u32 vector, s64 error);
 void cpuid(u32 leaf, u32 subleaf, u32 *r);
 void fpu_switch(struct vcpu *from, struct vcpu *to);

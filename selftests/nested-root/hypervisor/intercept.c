@@ -232,10 +232,10 @@ static bool software_interrupt(struct vp *vp)
 			exception(vp, vector);
 			return true;
 		}
-		v->rip += 1;
+		instruction_done(v, v->rip + 1);
 		v->event_inj = EVENT_VALID | EVENT_EXCEPTION | vector;
 	} else if (n > 1 && insn[0] == 0xcd) {
-		v->rip += 2;
+		instruction_done(v, v->rip + 2);
 		v->event_inj = EVENT_VALID | EVENT_SOFTWARE | insn[1];
 	} else {
 		inject_exception(v, 6, -1);	/* a prefix before INT n */

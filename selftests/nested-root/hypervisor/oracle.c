@@ -277,8 +277,9 @@ void oracle_call(struct cpu *cpu)
 
 	if ((v->exit_info1 & 0xffff0075) != (ORACLE_PORT << 16 | 0x40)) {
 		if (v->exit_info1 & 1)	/* IN: an empty bus */
-			v->rax |= v->exit_info1 & 0x10 ? 0xff :
-				  v->exit_info1 & 0x20 ? 0xffff : 0xffffffff;
+			v->rax = v->exit_info1 & 0x10 ? v->rax | 0xff :
+				 v->exit_info1 & 0x20 ? v->rax | 0xffff :
+				 0xffffffff;
 		return;
 	}
 	for (i = 0; i < ARRAY_SIZE(reg); i++)

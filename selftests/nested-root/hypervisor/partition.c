@@ -170,6 +170,8 @@ u16 hv_deposit_memory(struct hcall *h)
 {
 	const u64 *in = (const u64 *)h->in;
 	struct partition *pt = find_partition(in[0]);
+	u16 status = HV_STATUS_SUCCESS;
+	u32 i;
 
 	if (!pt)
 		return HV_STATUS_INVALID_PARTITION_ID;
@@ -180,17 +182,23 @@ u16 hv_deposit_memory(struct hcall *h)
 		struct page_info *info = page_of(spa);
 
 		if (in[1 + h->done] >> 52)
-			return HV_STATUS_INVALID_PARAMETER;
-		if (!info || info->kind != PAGE_ROOT || info->maps)
-			return HV_STATUS_OPERATION_DENIED;
+			status = HV_STATUS_INVALID_PARAMETER;
+		else if (!info || info->kind != PAGE_ROOT || info->maps)
+			status = HV_STATUS_OPERATION_DENIED;
+		if (status)
+			break;
 		info->kind = PAGE_DEPOSITED;
 		info->slot = pt->slot;
 		root_set_access(spa, false);
-		pool_add(&pt->pool, (void *)spa);
-		pt->pool.deposited++;
-		total_deposited++;
 	}
-	return HV_STATUS_SUCCESS;
+	/* The pool's links are in the pages: no CPU of the root may write there. */
+	if (root_partition.flush_needed)
+		tlb_flush(&root_partition);
+	for (i = h->start; i < h->done; i++)
+		pool_add(&pt->pool, (void *)(in[1 + i] << PAGE_SHIFT));
+	pt->pool.deposited += h->done - h->start;
+	total_deposited += h->done - h->start;
+	return status;
 }
 
 u16 hv_withdraw_memory(struct hcall *h)

@@ -162,7 +162,7 @@ static void root_cpuid(struct cpu *cpu)
 	cpu->root.gpr[RBX] = r[1];
 	cpu->root.gpr[RCX] = r[2];
 	cpu->root.gpr[RDX] = r[3];
-	v->rip += 2;
+	instruction_done(v, v->rip + 2);
 }
 
 /* INIT, SIPI and NMI are delivered by us; everything else by the APIC. */
@@ -256,7 +256,7 @@ static void root_msr_exit(struct cpu *cpu)
 		v->rax = (u32)value;
 		cpu->root.gpr[RDX] = value >> 32;
 	}
-	v->rip += 2;
+	instruction_done(v, v->rip + 2);
 }
 
 static void root_hypercall(struct cpu *cpu)
@@ -268,7 +268,7 @@ static void root_hypercall(struct cpu *cpu)
 		inject_exception(v, 6, -1);
 		return;
 	}
-	v->rip += 3;
+	instruction_done(v, v->rip + 3);
 	v->rax = do_hypercall(cpu, r[RCX], r[RDX], r[8]);
 }
 
@@ -294,12 +294,11 @@ static void root_exit(struct cpu *cpu)
 		unlock_hv();
 		break;
 	case EXIT_IOIO:
-		v->rip = v->exit_info2;
+		instruction_done(v, v->exit_info2);
 		oracle_call(cpu);
 		break;
 	case EXIT_HLT:			/* only where a child VP may run instead */
-		v->rip++;
-		v->int_state = 0;
+		instruction_done(v, v->rip + 1);
 		cpu->childs_turn = true;
 		break;
 	case EXIT_SHUTDOWN:

@@ -149,7 +149,7 @@ static bool x87_initial(const u64 *xsave)
 	return true;
 }
 
-/* FPU, XCR0 and DR0-DR3 are not in the VMCB. */
+/* FPU, XCR0, TSC_AUX and DR0-DR3 are not in the VMCB. */
 void fpu_switch(struct vcpu *from, struct vcpu *to)
 {
 	if (host_xcr0_mask) {
@@ -175,6 +175,8 @@ void fpu_switch(struct vcpu *from, struct vcpu *to)
 		asm volatile("fxsave64 (%0)" : : "r"(from->xsave) : "memory");
 		asm volatile("fxrstor64 (%0)" : : "r"(to->xsave) : "memory");
 	}
+	from->tsc_aux = rdmsr(MSR_TSC_AUX);
+	wrmsr(MSR_TSC_AUX, to->tsc_aux);
 	asm volatile("movq %%dr0, %0" : "=r"(from->dr[0]));
 	asm volatile("movq %%dr1, %0" : "=r"(from->dr[1]));
 	asm volatile("movq %%dr2, %0" : "=r"(from->dr[2]));
@@ -185,9 +187,17 @@ void fpu_switch(struct vcpu *from, struct vcpu *to)
 	asm volatile("movq %0, %%dr3" : : "r"(to->dr[3]));
 }
 
+/* An instruction was emulated, and with it ends the shadow of STI or MOV SS. */
+void instruction_done(struct vmcb *v, u64 next)
+{
+	v->rip = next;
+	v->int_state &= ~1ull;
+}
+
 /*
  * An event whose delivery the exit interrupted, to be injected again. Software
- * interrupts and INT3 are not: their instruction is executed again.
+ * interrupts and INT3 are not: their instruction is executed again. QEMU calls
+ * interrupts and NMIs exceptions here, and takes none of these as such.
  */
 static u64 undelivered_event(const struct vmcb *v)
 {
@@ -198,6 +208,10 @@ static u64 undelivered_event(const struct vmcb *v)
 	    type == EVENT_SOFTWARE ||
 	    (type == EVENT_EXCEPTION && (vector == 3 || vector == 4)))
 		return 0;
+	if (type == EVENT_EXCEPTION && vector == 2)
+		return (event & ~EVENT_TYPE) | EVENT_NMI;
+	if (type == EVENT_EXCEPTION && vector > 31)
+		return event & ~EVENT_TYPE;
 	return event;
 }
 

@@ -130,7 +130,7 @@ static_assert(__builtin_offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
 
 #define EVENT_VALID		BIT_ULL(31)
 #define EVENT_ERROR_CODE	BIT_ULL(11)
-#define EVENT_NMI		(2ull << 8)
+#define EVENT_NMI		(2ull << 8)	/* 0: an interrupt */
 #define EVENT_EXCEPTION		(3ull << 8)
 #define EVENT_SOFTWARE		(4ull << 8)
 #define EVENT_TYPE		(7ull << 8)

@@ -16,7 +16,8 @@ static void make_maps(void)
 	static const u32 direct[] = {
 		/* in the VMCB's save area, swapped by VMLOAD and VMSAVE */
 		0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100,
-		0xc0000101, 0xc0000102, 0x174, 0x175, 0x176
+		0xc0000101, 0xc0000102, 0x174, 0x175, 0x176,
+		MSR_TSC_AUX		/* see fpu_switch() */
 	};
 	u32 i;
 
@@ -162,6 +163,8 @@ void release_page(struct pool *pool, void *page)
 {
 	page_of((u64)page)->root_ok = false;
 	root_set_access((u64)page, false);
+	if (root_partition.flush_needed)	/* the pool's link is in the page */
+		tlb_flush(&root_partition);
 	pool_add(pool, page);
 }
 
@@ -342,6 +345,8 @@ static u16 stats_page(struct hcall *h, bool map)
 		*slot = NULL;
 		return HV_STATUS_SUCCESS;
 	}
+	if (pt->state == PARTITION_FINALIZED)
+		return HV_STATUS_INVALID_PARTITION_STATE;
 	*slot = shared_page(&pt->pool);
 	if (*slot)
 		pool = &pt->pool;

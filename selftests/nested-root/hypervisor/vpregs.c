@@ -69,7 +69,7 @@ static u64 *plain_register(struct vp *vp, u32 name)
 	case REG_PAT + 6:		return &v->cstar;
 	case REG_PAT + 7:		return &v->sfmask;
 	case 0x8000e:			return &vp->mtrr_def;
-	case 0x8007b:			return &vp->tsc_aux;
+	case 0x8007b:			return &vp->cpu.tsc_aux;
 	case REG_GUEST_OS_ID:		return &vp->guest_os_id;
 	case 0x90001:			return &vp->hypercall_msr;
 	case 0x90013:			return &vp->assist_msr;

@@ -2,7 +2,6 @@
 /* Hypercalls as the mshv driver makes them, the oracle, SynIC messages. */
 #include "payload.h"
 
-#define ORACLE_PORT	0x4860
 #define GUEST_OS_ID	0x8100000000000000ull
 #define SIMP_ENABLE	1
 

@@ -173,6 +173,9 @@ static inline void cpu_relax(void)
 #define REG_CS		0x60001
 #define REG_SS		0x60002
 #define REG_EFER	0x80001
+#define REG_TSC_AUX	0x8007b
+
+#define ORACLE_PORT	0x4860
 
 enum {
 	ORACLE_VERSION, ORACLE_RESET, ORACLE_COUNTER, ORACLE_SLAT, ORACLE_AUDIT,

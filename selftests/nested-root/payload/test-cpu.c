@@ -71,6 +71,18 @@ static void oracle_leaf(void)
 	EXPECT(oracle(r[3], &o), -38);
 }
 
+static void empty_ports(void)
+{
+	u64 al = ~0x1ffull, ax = ~0x1ffffull, eax = 0x1200000000;
+
+	asm volatile("inb %%dx, %%al" : "+a"(al) : "d"(ORACLE_PORT));
+	EXPECT(al, ~0x100ull);
+	asm volatile("inw %%dx, %%ax" : "+a"(ax) : "d"(ORACLE_PORT));
+	EXPECT(ax, ~0x10000ull);
+	asm volatile("inl %%dx, %%eax" : "+a"(eax) : "d"(ORACLE_PORT));
+	EXPECT(eax, 0xffffffff);
+}
+
 static void hidden_features(void)
 {
 	u64 cr4;
@@ -631,6 +643,7 @@ static const struct test tests[] = {
 	{ "all processors started by INIT and SIPI and know their number", all_cpus },
 	{ "hypervisor CPUID leaves describe a Hyper-V root", hypervisor_leaves },
 	{ "CPUID leaf 0x40000100 tells where the oracle is", oracle_leaf },
+	{ "reading the oracle's port gives all ones, in the register's way", empty_ports },
 	{ "CPUID hides SVM and follows CR4.OSXSAVE", hidden_features },
 	{ "SVM instructions and MSRs fault in the root", svm_is_closed },
 	{ "x2APIC mode cannot be left", apic_base },

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #define LONG_MODE_STATE	0x14		/* PE, LMA, CPL 0 */
+#define SHADOW_STATE	(1 << 12)	/* the shadow of STI or MOV SS */
 #define EXCEPTION_TABLE	0x40000		/* IDT of the child, in its RAM */
 #define HANDLER		0x48000ull
 #define READ		HV_INTERCEPT_ACCESS_READ
@@ -209,6 +210,27 @@ static void during_delivery(void)
 			      MAP_RWX)), 0);
 	EXPECT_TRUE(halted_in_handler());
 	EXPECT(*(u64 *)(c.ram + GUEST_STACK - 40), GUEST_CODE);
+	child_delete(&c);
+}
+
+GUEST(guest_shadow,
+	"sti; outb %al, $0x80\n"
+	"cli; sti; cpuid; outb %al, $0x80\n");
+
+/* STI holds interrupts off for one instruction, also for one that is emulated. */
+static void interrupt_shadow(void)
+{
+	child_create(&c, 1);
+	START(guest_shadow);
+	EXPECT(child_expect(&c, 0), HVMSG_X64_IO_PORT_INTERCEPT);
+	check_header(sizeof(struct hv_io_port_message), WRITE, 2,
+		     LONG_MODE_STATE | SHADOW_STATE);
+	EXPECT(reg_get(c.id, 0, REG_INTERRUPT_STATE), 1);
+	skip_instruction(2);
+	EXPECT(reg_set(c.id, 0, REG_INTERRUPT_STATE, 0), 0);
+	EXPECT(child_expect(&c, 0), HVMSG_X64_IO_PORT_INTERCEPT);
+	check_header(sizeof(struct hv_io_port_message), WRITE, 2, LONG_MODE_STATE);
+	EXPECT(reg_get(c.id, 0, REG_INTERRUPT_STATE), 0);
 	child_delete(&c);
 }
 
@@ -782,6 +804,7 @@ static const struct test tests[] = {
 	{ "a page-crossing access reports the lowest address that intercepts", crossing },
 	{ "a page table that is not mapped intercepts without a GVA", table_walk },
 	{ "an intercept while an interrupt is delivered keeps it pending", during_delivery },
+	{ "the shadow of STI ends with the instruction that is emulated", interrupt_shadow },
 	{ "IO_PORT: every size, direction, string and rep", io_ports },
 	{ "MSR: unknown ones when installed, else #GP", msrs },
 	{ "unknown MSRs are ignored where the root said so", ignored_msrs },

@@ -506,6 +506,48 @@ static void stats_pages(void)
 	EXPECT_TRUE(withdraw_all(1) >= ARRAY_SIZE(own) - 1);
 }
 
+GUEST(guest_tsc_aux,
+	"rdtscp; movl %ecx, %esi\n"
+	"movl $0xc0000103, %ecx; movl $9, %eax; xorl %edx, %edx; wrmsr\n"
+	"rdtscp; hlt");
+
+static void tsc_aux(void)
+{
+	struct child c;
+	u64 own = rdmsr(0xc0000103);
+	u32 i;
+
+	child_create(&c, 2);
+	wrmsr(0xc0000103, 5);
+	CHILD_CODE(&c, guest_tsc_aux);
+	for (i = 0; i < 2; i++) {
+		EXPECT(reg_set(c.id, i, REG_TSC_AUX, 7 + i), 0);
+		EXPECT(child_expect(&c, i), HVMSG_X64_HALT);
+		EXPECT(reg_get(c.id, i, REG_RSI), 7 + i);
+		EXPECT(reg_get(c.id, i, REG_RCX), 9);
+		EXPECT(reg_get(c.id, i, REG_TSC_AUX), 9);
+		EXPECT(rdmsr(0xc0000103), 5);
+	}
+	wrmsr(0xc0000103, own);
+	child_delete(&c);
+}
+
+static void stats_page_of_the_dead(void)
+{
+	u64 id = partition_ready(20), used;
+	void *page;
+
+	EXPECT(stats_page(HV_STATS_OBJECT_PARTITION, id, 0, true, &page), 0);
+	EXPECT(simple(HVCALL_FINALIZE_PARTITION, id, 0), 0);
+	used = pool_in_use(id);
+	EXPECT(stats_page(HV_STATS_OBJECT_PARTITION, id, 0, true, NULL),
+	       HV_STATUS_INVALID_PARTITION_STATE);
+	EXPECT(stats_page(HV_STATS_OBJECT_VP, id, 0, true, NULL),
+	       HV_STATUS_INVALID_VP_INDEX);
+	EXPECT(pool_in_use(id), used);
+	partition_gone(id);
+}
+
 static u16 vp_state(u16 code, u64 id, u32 vp, u32 type, void *page)
 {
 	u64 *in = this_cpu()->in;
@@ -633,6 +675,8 @@ static const struct test tests[] = {
 	{ "a state page is no longer the root's after finalization", no_page_after_deletion },
 	{ "the register page shows registers and takes those marked dirty", register_page },
 	{ "stats pages exist once for each object and area", stats_pages },
+	{ "a finalized partition gets no stats page", stats_page_of_the_dead },
+	{ "each VP has a TSC_AUX of its own", tsc_aux },
 	{ "XSAVE state is got, set and checked", xsave_state },
 	{ "virtual addresses are translated by the VP's tables and rights", translation },
 };
