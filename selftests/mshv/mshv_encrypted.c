@@ -267,7 +267,7 @@ TEST_F(encrypted, memory_of_a_region_is_no_other_region)
 	/* The hypervisor does not let another partition have it */
 	ASSERT_EQ(0, mshv_pt_create(&other, 0, TEST_ISOLATION_SNP));
 	ASSERT_EQ(0, mshv_initialize_partition(other.fd));
-	EXPECT_GT(0, mshv_map(&other, TEST_GFN, self->mem, SIZE, MEM_RWX));
+	test_err_map(EIO, &other, TEST_GFN, self->mem, SIZE, MEM_RWX);
 	expect_exclusive();
 	mshv_pt_close(&other);
 	expect_exclusive();
@@ -339,7 +339,7 @@ TEST_F(encrypted, failed_acquire_keeps_the_pins)
 	ASSERT_EQ(0, oracle_inject(HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
 				   ORACLE_INJECT_FOREVER));
-	EXPECT_GT(0, mshv_unmap(&self->pt, TEST_GFN, self->mem, SIZE));
+	test_err_unmap(EIO, &self->pt, TEST_GFN, self->mem, SIZE);
 	EXPECT_LT(0, oracle_injected(HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS));
 	expect_exclusive();
 	expect_kept(_metadata, self);
@@ -351,7 +351,7 @@ TEST_F(encrypted, failed_acquire_with_progress_keeps_the_pins)
 	ASSERT_EQ(0, oracle_inject(HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS, 2,
 				   HV_STATUS_OPERATION_DENIED, 5,
 				   ORACLE_INJECT_FOREVER));
-	EXPECT_GT(0, mshv_unmap(&self->pt, TEST_GFN, self->mem, SIZE));
+	test_err_unmap(EIO, &self->pt, TEST_GFN, self->mem, SIZE);
 	expect_kept(_metadata, self);
 }
 
@@ -362,7 +362,7 @@ TEST_F(encrypted, failed_acquire_after_failed_map_keeps_the_pins)
 	ASSERT_EQ(0, oracle_inject(HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
 				   ORACLE_INJECT_FOREVER));
-	EXPECT_GT(0, mshv_map(&self->pt, TEST_GFN, self->mem, SIZE, MEM_RWX));
+	test_err_map(EIO, &self->pt, TEST_GFN, self->mem, SIZE, MEM_RWX);
 	expect_exclusive();
 	expect_kept(_metadata, self);
 }
@@ -384,7 +384,7 @@ TEST_F(encrypted, failed_unmap_shares_nothing)
 	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
 				   ORACLE_INJECT_FOREVER));
-	EXPECT_GT(0, mshv_unmap(&self->pt, TEST_GFN, self->mem, SIZE));
+	test_err_unmap(EIO, &self->pt, TEST_GFN, self->mem, SIZE);
 	/* What the guest can still reach stays the guest's alone */
 	expect_exclusive();
 	expect_kept(_metadata, self);
@@ -437,7 +437,7 @@ TEST_F(encrypted, running_vp_is_told_that_the_partition_is_dead)
 	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
 				   ORACLE_INJECT_FOREVER));
-	EXPECT_GT(0, mshv_unmap(pt, TEST_GFN, self->mem, SIZE));
+	test_err_unmap(EIO, pt, TEST_GFN, self->mem, SIZE);
 	EXPECT_EQ(-EIO, guest_thread_join(&thread));
 	expect_kept(_metadata, self);
 }

@@ -251,7 +251,7 @@ TEST_F(mirror, permission_of_the_vmms_mapping_is_the_guests)
 
 TEST_F(mirror, fork_separates_the_child_not_the_guest)
 {
-	/* Up to patch 6/7 all of a range is taken away, whether it is there or not */
+	/* Without the fast path all of a range is taken away, there or not */
 	const bool counted = !mshv_missing(FEATURE_FAST_NO_ACCESS) && oracle_present();
 	int pipes[2], status;
 	pid_t child, other;

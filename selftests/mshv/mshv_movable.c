@@ -1787,11 +1787,11 @@ FIXTURE_VARIANT(untouched)
 };
 
 FIXTURE_VARIANT_ADD(untouched, gib) {
-	.size = GIB, .create = 3, .unmap = 2,
+	.size = GIB, .create = 2, .unmap = 1,
 };
 
 FIXTURE_VARIANT_ADD(untouched, tib) {
-	.size = 1024 * GIB, .create = 1031, .unmap = 2048,
+	.size = 1024 * GIB, .create = 1030, .unmap = 129,
 };
 
 FIXTURE_SETUP(untouched)

@@ -286,7 +286,7 @@ TEST_F(regions, huge_page_with_a_hole_is_mapped_as_it_is)
 
 	if (!mem)
 		SKIP(return, "needs: transparent huge pages");
-	/* Before 4/7 only the first page of a huge one is looked at */
+	/* Without that only the first page of a huge one is looked at */
 	require_feature(FEATURE_UNMAP_LARGE);
 	fill_pages(mem, 2 * HUGE_PAGES, 1);
 	for (i = 7; i < 2 * HUGE_PAGES; i += 300) {
@@ -1122,7 +1122,7 @@ TEST_F(failing, map_and_its_rollback)
 	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
 				   ORACLE_INJECT_FOREVER));
-	EXPECT_GT(0, mshv_map(&self->pt, TEST_GFN, self->mem, FAIL_SIZE, MEM_RW));
+	test_err_map(EIO, &self->pt, TEST_GFN, self->mem, FAIL_SIZE, MEM_RW);
 	EXPECT_LT(0, oracle_injected(HVCALL_UNMAP_GPA_PAGES));
 
 	/* The guest can reach some of the pages: none may be given away */
@@ -1149,7 +1149,7 @@ static void test_failed_unmap(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, nth,
 				   HV_STATUS_OPERATION_DENIED, reps,
 				   ORACLE_INJECT_FOREVER));
-	EXPECT_GT(0, mshv_unmap(&self->pt, TEST_GFN, self->mem, FAIL_SIZE));
+	test_err_unmap(EIO, &self->pt, TEST_GFN, self->mem, FAIL_SIZE);
 	EXPECT_LT(0, oracle_injected(HVCALL_UNMAP_GPA_PAGES));
 
 	left = oracle_mapped(self->pt.id, TEST_GFN, TEST_GFN + FAIL_PAGES - 1);
@@ -1206,7 +1206,7 @@ TEST_F(failing, running_vp_of_a_dead_partition_is_refused)
 
 	oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1, HV_STATUS_OPERATION_DENIED, 0,
 		      ORACLE_INJECT_FOREVER);
-	EXPECT_GT(0, mshv_unmap(&self->pt, TEST_GFN, self->mem, FAIL_SIZE));
+	test_err_unmap(EIO, &self->pt, TEST_GFN, self->mem, FAIL_SIZE);
 	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
 
 	/* It may run on until it leaves the guest, but not come back */
@@ -1403,8 +1403,7 @@ TEST_F(mmio, failed_unmap_kills_the_partition)
 	test_map(&self->pt, TEST_GFN, (void *)self->mem, PAGE_SIZE, MEM_RW);
 	oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1, HV_STATUS_OPERATION_DENIED, 0,
 		      ORACLE_INJECT_FOREVER);
-	EXPECT_GT(0, mshv_unmap(&self->pt, TEST_GFN, (void *)self->mem,
-				PAGE_SIZE));
+	test_err_unmap(EIO, &self->pt, TEST_GFN, (void *)self->mem, PAGE_SIZE);
 	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
 	expect_dead(_metadata, &self->pt);
 }

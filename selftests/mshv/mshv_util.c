@@ -2131,25 +2131,25 @@ static const char *find_out(enum mshv_feature feature)
 	switch (feature) {
 	case FEATURE_GFN_LIMITS:
 		if (!has_gfn_limits())
-			return "needs: a kernel that refuses impossible GFN ranges, patch 1/7";
+			return "needs: a kernel that refuses impossible GFN ranges";
 		break;
 	case FEATURE_REGION_ERRORS:
 		if (!oracle_present())
 			return "needs: the oracle of the nested root VM";
 		if (!has_region_errors())
-			return "needs: a kernel that reports failed region hypercalls, patch 2/7";
+			return "needs: a kernel that reports failed region hypercalls";
 		break;
 	case FEATURE_UNMAP_BATCH:
 		if (!oracle_present())
 			return "needs: the oracle of the nested root VM";
 		if (!has_unmap_batch())
-			return "needs: batched unmap, patch 3/7";
+			return "needs: batched unmap";
 		break;
 	case FEATURE_UNMAP_LARGE:
 		if (!oracle_present())
 			return "needs: the oracle of the nested root VM";
 		if (!has_unmap_large())
-			return "needs: unmap in large units, patch 4/7";
+			return "needs: unmap in large units";
 		break;
 	case FEATURE_ENCRYPTED:
 		if (!has_encrypted())
@@ -2157,17 +2157,17 @@ static const char *find_out(enum mshv_feature feature)
 		break;
 	case FEATURE_PINNED:
 		if (!probe_region(false, has_pinned))
-			return "needs: a kernel that pins guest memory, as before patch 5/7";
+			return "needs: a kernel that pins guest memory";
 		break;
 	case FEATURE_MOVABLE:
 		if (probe_region(false, has_pinned))
-			return "needs: movable regions, patch 5/7";
+			return "needs: movable regions";
 		break;
 	case FEATURE_POPULATED:
 		if (!oracle_present())
 			return "needs: the oracle of the nested root VM";
 		if (!probe_region(true, has_populated))
-			return "needs: populated pages mapped at creation, patch 6/7";
+			return "needs: populated pages mapped at creation";
 		break;
 	case FEATURE_FAST_NO_ACCESS:
 		if (mshv_missing(FEATURE_MOVABLE))
@@ -2175,7 +2175,7 @@ static const char *find_out(enum mshv_feature feature)
 		if (!oracle_present())
 			return "needs: the oracle of the nested root VM";
 		if (!probe_region(false, has_fast_no_access))
-			return "needs: the fast path for no-access, patch 7/7";
+			return "needs: the fast path for no-access";
 		break;
 	case FEATURES:
 		break;
