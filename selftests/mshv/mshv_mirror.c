@@ -955,6 +955,63 @@ TEST_F(memory, region_that_outlives_its_partition_is_still_watched)
 	EXPECT_EQ(0, accessible_pages(&lost, TEST_GFN + HUGE_PAGES, HUGE_PAGES));
 }
 
+/* It would be unmapped, as it is on its way out, but that is refused for ever */
+TEST_F(memory, region_that_cannot_be_unmapped_is_made_inaccessible)
+{
+	struct mshv_pt lost;
+
+	map_all();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	lost = self->pt;
+	ASSERT_EQ(0, oracle_inject(HVCALL_FINALIZE_PARTITION, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	mshv_pt_close(&self->pt);
+	EXPECT_EQ(self->pages, accessible_pages(&lost, TEST_GFN, self->pages));
+	ASSERT_EQ(0, madvise(self->mem, 5 * PAGE_SIZE, MADV_DONTNEED));
+	EXPECT_EQ(0, accessible_pages(&lost, TEST_GFN, 5));
+	ASSERT_EQ(0, munmap(self->mem + HUGE_SIZE, HUGE_SIZE));
+	EXPECT_EQ(0, accessible_pages(&lost, TEST_GFN + HUGE_PAGES, HUGE_PAGES));
+	oracle_inject_cancel(HVCALL_FINALIZE_PARTITION);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+}
+
+/*
+ * The hypervisor does one repetition of several, and refuses what is one only: the
+ * second chunk cannot be taken away, the third one can.
+ */
+TEST_F(memory, chunks_behind_one_that_stays_are_taken_away)
+{
+	const size_t pages = 4 * HUGE_PAGES;
+	u8 *mem = mshv_alloc(BACKING_ANON, pages * PAGE_SIZE);
+
+	ASSERT_NE(NULL, mem);
+	test_map(&self->pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = pages, .rdx = 1);
+	ASSERT_EQ(0, oracle_inject(HVCALL_FINALIZE_PARTITION, 1,
+				   HV_STATUS_OPERATION_DENIED, 0,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 1,
+				   ORACLE_INJECT_FOREVER));
+	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
+				   HV_STATUS_OPERATION_DENIED, 1,
+				   ORACLE_INJECT_FOREVER));
+	mshv_free(mem, pages * PAGE_SIZE);
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, HUGE_PAGES));
+	EXPECT_LT(0, accessible_pages(&self->pt, TEST_GFN + HUGE_PAGES, HUGE_PAGES));
+	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN + 2 * HUGE_PAGES,
+				      HUGE_PAGES));
+	EXPECT_EQ(-EIO, mshv_run_once(self->vp));
+	oracle_inject_cancel(HVCALL_FINALIZE_PARTITION);
+	oracle_inject_cancel(HVCALL_MAP_GPA_PAGES);
+	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
+}
+
 TEST_F(memory, freed_lazily_is_not_kept_by_a_neighbour)
 {
 	map_all();
@@ -1412,6 +1469,38 @@ TEST_F(memory, message_is_not_read_from_a_finalized_partition)
 	EXPECT_EQ(-EIO, mshv_run_once(self->vp));
 	mshv_free(buffer, PAGE_SIZE);
 	close(fd);
+}
+
+/* The hypervisor has taken these pages back: the root dies if it touches one */
+TEST_F(memory, pages_of_vps_are_not_had_from_a_finalized_partition)
+{
+	const off_t offsets[] = {
+		MSHV_VP_MMAP_OFFSET_REGISTERS,
+		MSHV_VP_MMAP_OFFSET_INTERCEPT_MESSAGE,
+	};
+	volatile u8 *page[ARRAY_SIZE(offsets)];
+	int status;
+	pid_t child;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(offsets); i++) {
+		page[i] = mmap(NULL, PAGE_SIZE, PROT_READ, MAP_SHARED,
+			       self->vp->fd, offsets[i] * PAGE_SIZE);
+		ASSERT_NE(MAP_FAILED, page[i]);
+	}
+	map_all();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
+	must_contain(madvise(self->mem, self->pages * PAGE_SIZE, MADV_DONTNEED));
+	for (i = 0; i < ARRAY_SIZE(offsets); i++) {
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child)
+			_exit(*page[i] & 0);
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+		EXPECT_EQ(SIGBUS, WTERMSIG(status));
+		munmap((void *)page[i], PAGE_SIZE);
+	}
 }
 
 /* Pages that user space supplies */

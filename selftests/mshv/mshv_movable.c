@@ -1838,6 +1838,39 @@ TEST_F(untouched, costs_hardly_any_hypercalls)
 	test_slat_empty(&self->pt, gfn, variant->size / PAGE_SIZE);
 }
 
+/* Somebody waits for the memory of who is killed, and pt_mutex is held meanwhile */
+TEST(creation_ends_when_the_vmm_is_killed)
+{
+	const u64 gfn = 64 * GIB / PAGE_SIZE, size = 1024 * GIB;
+	struct mshv_pt pt;
+	int status, i;
+	pid_t child;
+	u8 *mem;
+
+	require_mshv();
+	require_oracle();
+	require_feature(FEATURE_FAST_NO_ACCESS);
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, oracle_reset());
+	/* Twenty seconds for all of it */
+	oracle_delay(HVCALL_MAP_GPA_PAGES, 20000);
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child)
+		_exit(mshv_pt_active(&pt) ? 2 : !mshv_map(&pt, gfn, mem, size, MEM_RWX));
+	for (i = 0; i < 1000 && map_counter().calls < 3; i++)
+		usleep(10000);
+	EXPECT_LE(3, map_counter().calls);
+	kill(child, SIGKILL);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	oracle_delay(HVCALL_MAP_GPA_PAGES, 0);
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_GT(400, map_counter().calls);
+	munmap(mem, size);
+}
+
 /* Memory that the kernel has from vmalloc(), in KiB */
 #define vmalloc_used()	read_field("/proc/meminfo", "VmallocUsed")
 
