@@ -243,7 +243,7 @@ TEST_F_TIMEOUT(churn, balanced_between_nodes, 180)
 	start_load();
 	/* From where the CPUs are not */
 	numa_move(self->mem, self->pages, 1);
-	for (i = 0; i < 200 && vmstat("numa_hint_faults") < before + enough; i++)
+	for (i = 0; i < 1500 && vmstat("numa_hint_faults") < before + enough; i++)
 		usleep(20000);
 	settings_restore();
 	EXPECT_LE(before + enough, vmstat("numa_hint_faults"));
