@@ -926,6 +926,24 @@ TEST_F(memory, populated_hugetlb_memory_is_the_guests_to_write)
 }
 
 /*
+ * Closes the partition while it can neither be finalized nor have its memory, all of
+ * which the guest has written, unmapped: @_lost says which it was. The test ends that.
+ */
+#define close_and_lose(_lost) do { \
+	map_all(); \
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages, \
+		   .rdx = 1); \
+	*(_lost) = self->pt; \
+	ASSERT_EQ(0, oracle_inject(HVCALL_FINALIZE_PARTITION, 1, \
+				   HV_STATUS_OPERATION_DENIED, 0, \
+				   ORACLE_INJECT_FOREVER)); \
+	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1, \
+				   HV_STATUS_OPERATION_DENIED, 0, \
+				   ORACLE_INJECT_FOREVER)); \
+	mshv_pt_close(&self->pt); \
+} while (0)
+
+/*
  * A partition that can neither be finalized nor have its memory unmapped is there
  * for good, and so is its notifier: what Linux takes back is taken from the guest.
  */
@@ -933,17 +951,7 @@ TEST_F(memory, region_that_outlives_its_partition_is_still_watched)
 {
 	struct mshv_pt lost;
 
-	map_all();
-	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
-		   .rdx = 1);
-	lost = self->pt;
-	ASSERT_EQ(0, oracle_inject(HVCALL_FINALIZE_PARTITION, 1,
-				   HV_STATUS_OPERATION_DENIED, 0,
-				   ORACLE_INJECT_FOREVER));
-	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
-				   HV_STATUS_OPERATION_DENIED, 0,
-				   ORACLE_INJECT_FOREVER));
-	mshv_pt_close(&self->pt);
+	close_and_lose(&lost);
 	oracle_inject_cancel(HVCALL_FINALIZE_PARTITION);
 	oracle_inject_cancel(HVCALL_UNMAP_GPA_PAGES);
 	EXPECT_EQ(self->pages, accessible_pages(&lost, TEST_GFN, self->pages));
@@ -960,17 +968,7 @@ TEST_F(memory, region_that_cannot_be_unmapped_is_made_inaccessible)
 {
 	struct mshv_pt lost;
 
-	map_all();
-	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
-		   .rdx = 1);
-	lost = self->pt;
-	ASSERT_EQ(0, oracle_inject(HVCALL_FINALIZE_PARTITION, 1,
-				   HV_STATUS_OPERATION_DENIED, 0,
-				   ORACLE_INJECT_FOREVER));
-	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
-				   HV_STATUS_OPERATION_DENIED, 0,
-				   ORACLE_INJECT_FOREVER));
-	mshv_pt_close(&self->pt);
+	close_and_lose(&lost);
 	EXPECT_EQ(self->pages, accessible_pages(&lost, TEST_GFN, self->pages));
 	ASSERT_EQ(0, madvise(self->mem, 5 * PAGE_SIZE, MADV_DONTNEED));
 	EXPECT_EQ(0, accessible_pages(&lost, TEST_GFN, 5));
