@@ -868,6 +868,41 @@ TEST_F(memory, touching_in_order_reads_ahead)
 	CHECK();
 }
 
+/* Nobody has accessed what is read ahead, so it ends where somebody could not */
+TEST_F(memory, reading_ahead_ends_at_what_is_protected)
+{
+	static const int prots[] = { PROT_NONE, PROT_READ };
+	size_t i, first;
+
+	map_all();
+	for (i = 0; i < ARRAY_SIZE(prots); i++) {
+		first = i * HUGE_PAGES;
+		ASSERT_EQ(0, mprotect(self->mem + (first + 20) * PAGE_SIZE,
+				      10 * PAGE_SIZE, prots[i]));
+		/* 1, 2, 4 and 8 pages, then 5 of 16 */
+		test_guest(self->vp, guest_fill, .rsi = 20, .rdx = 1,
+			   .rdi = TEST_GPA + first * PAGE_SIZE);
+		EXPECT_EQ(20, resident(self->mem + first * PAGE_SIZE,
+				       HUGE_PAGES));
+	}
+	CHECK();
+}
+
+TEST_F(memory, reading_ahead_does_not_ask_for_pages)
+{
+	int fd = uffd_open(self->mem + 20 * PAGE_SIZE, 10,
+			   UFFDIO_REGISTER_MODE_MISSING, 0);
+
+	if (fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	map_all();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = 20, .rdx = 1);
+	EXPECT_FALSE(uffd_wait(fd, 0));
+	EXPECT_EQ(20, resident(self->mem, self->pages));
+	CHECK();
+	close(fd);
+}
+
 TEST_F(memory, collapsed_memory_becomes_large)
 {
 	struct oracle_counter counter;
