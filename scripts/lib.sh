@@ -103,6 +103,21 @@ patch_count() {
 	echo "$1"
 }
 
+# skips_without COUNT: prints a regex of why tests skip at kernels that lack one of the
+# first COUNT patches. Where these are applied nothing may skip for it. The reasons
+# are those of find_out(), in the order of the patches.
+skips_without() {
+	local reasons=("a kernel that refuses impossible GFN ranges"
+		"a kernel that reports failed region hypercalls" "batched unmap"
+		"unmap in large units" "movable regions"
+		"populated pages mapped at creation" "the fast path for no-access") reason
+	for reason in "${reasons[@]}"; do
+		grep -qF "\"needs: $reason\"" "$TOP/selftests/mshv/mshv_util.c" ||
+			die "no test skips any more for '$reason'; mend skips_without in scripts/lib.sh"
+	done
+	printf 'needs: (%s)' "$(IFS='|'; echo "${reasons[*]:0:$1}")"
+}
+
 # Files of the first COUNT, or of all
 series_files() { # [COUNT]
 	series | head -n "${1:-1000}" | sed "s,^,$PATCHES/,"
