@@ -106,16 +106,29 @@ patch_count() {
 # skips_without COUNT: prints a regex of why tests skip at kernels that lack one of the
 # first COUNT patches. Where these are applied nothing may skip for it. The reasons
 # are those of find_out(), in the order of the patches.
+LACKS=("a kernel that refuses impossible GFN ranges"
+	"a kernel that reports failed region hypercalls" "batched unmap"
+	"unmap in large units" "movable regions"
+	"populated pages mapped at creation" "the fast path for no-access")
 skips_without() {
-	local reasons=("a kernel that refuses impossible GFN ranges"
-		"a kernel that reports failed region hypercalls" "batched unmap"
-		"unmap in large units" "movable regions"
-		"populated pages mapped at creation" "the fast path for no-access") reason
-	for reason in "${reasons[@]}"; do
+	local reason
+	for reason in "${LACKS[@]}"; do
 		grep -qF "\"needs: $reason\"" "$TOP/selftests/mshv/mshv_util.c" ||
-			die "no test skips any more for '$reason'; mend skips_without in scripts/lib.sh"
+			die "no test skips any more for '$reason'; mend LACKS in scripts/lib.sh"
 	done
-	printf 'needs: (%s)' "$(IFS='|'; echo "${reasons[*]:0:$1}")"
+	printf 'needs: (%s)' "$(IFS='|'; echo "${LACKS[*]:0:$1}")"
+}
+
+# skips_but_for COUNT: the same of everything that our kernels with the first COUNT
+# patches, and the machine they run on, do not lack
+skips_but_for() {
+	local may=("private memory" "memory (of a file|with pages of 4 KiB)"
+		"memory that (can be (reclaimed|swapped)|cannot be read again|is balanced)" "huge pages( that can be split)?" "[0-9]+ huge pages"
+		"[0-9]+ CPUs" "[0-9] GiB of memory at most.*" "the root scheduler"
+		"a kernel that pins guest memory" "a kernel that does not take NOOP for SET"
+		"large units over 4K entries" "dirty bits that survive a new mapping"
+		"${LACKS[@]:$1}")
+	printf 'SKIP (?!(needs: (%s)|nothing can be done about it|SCRIPT is run instead)$)' "$(IFS='|'; echo "${may[*]}")"
 }
 
 # Files of the first COUNT, or of all

@@ -671,7 +671,7 @@ TEST_F_TIMEOUT(huge, khugepaged_collapses_memory_in_use, 180)
 	if (oracle_present())
 		EXPECT_EQ(0, large_chunks(&self->pt, self->pages));
 	if (!setting_set(KHUGEPAGED "scan_sleep_millisecs", "10"))
-		SKIP(return, "needs: khugepaged");
+		skip_rest("needs: khugepaged");
 	setting_set(KHUGEPAGED "alloc_sleep_millisecs", "10");
 	setting_set(KHUGEPAGED "pages_to_scan", "4096");
 	setting_set(KHUGEPAGED "defrag", "1");

@@ -902,6 +902,7 @@ TEST_F(refused, region_that_stays_gives_up_what_it_can_later)
 	test_guest(&self->pt.vp[0], guest_fill, .rdi = TEST_GPA, .rsi = SMALL_PAGES,
 		   .rdx = 1);
 	refuse(true);
+	self->pt.dies = true;
 	test_err_unmap(EIO, &self->pt, TEST_GFN, self->mem, SMALL_SIZE);
 	EXPECT_EQ(SMALL_PAGES, accessible_pages(&self->pt, TEST_GFN, SMALL_PAGES));
 	EXPECT_EQ(-EIO, mshv_run_once(&self->pt.vp[0]));

@@ -493,6 +493,7 @@ TEST_F(mirror, failed_no_access_falls_back_to_unmap)
 
 /* The VMM takes memory back, and the hypervisor refuses each way to take it away */
 #define must_contain(_call) do { \
+	self->pt.dies = true; \
 	ASSERT_EQ(0, oracle_inject(HVCALL_MAP_GPA_PAGES, 1, \
 				   HV_STATUS_OPERATION_DENIED, 0, \
 				   ORACLE_INJECT_FOREVER)); \
@@ -519,6 +520,7 @@ TEST_F(mirror, region_that_cannot_be_unmapped_is_contained)
 {
 	map_all();
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages);
+	self->pt.dies = true;
 	ASSERT_EQ(0, oracle_inject(HVCALL_UNMAP_GPA_PAGES, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
 				   ORACLE_INJECT_FOREVER));
@@ -888,21 +890,6 @@ TEST_F(memory, reading_ahead_ends_at_what_is_protected)
 	CHECK();
 }
 
-TEST_F(memory, reading_ahead_does_not_ask_for_pages)
-{
-	int fd = uffd_open(self->mem + 20 * PAGE_SIZE, 10,
-			   UFFDIO_REGISTER_MODE_MISSING, 0);
-
-	if (fd < 0)
-		SKIP(return, "needs: userfaultfd");
-	map_all();
-	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = 20, .rdx = 1);
-	EXPECT_FALSE(uffd_wait(fd, 0));
-	EXPECT_EQ(20, resident(self->mem, self->pages));
-	CHECK();
-	close(fd);
-}
-
 TEST_F(memory, collapsed_memory_becomes_large)
 {
 	struct oracle_counter counter;
@@ -1026,6 +1013,7 @@ TEST_F(memory, chunks_behind_one_that_stays_are_taken_away)
 	ASSERT_NE(NULL, mem);
 	test_map(&self->pt, TEST_GFN, mem, pages * PAGE_SIZE, MEM_RWX);
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = pages, .rdx = 1);
+	self->pt.dies = true;
 	ASSERT_EQ(0, oracle_inject(HVCALL_FINALIZE_PARTITION, 1,
 				   HV_STATUS_OPERATION_DENIED, 0,
 				   ORACLE_INJECT_FOREVER));
@@ -1675,6 +1663,30 @@ TEST_F_TIMEOUT(uffd, missing_pages_come_before_the_guest_writes, 240)
 	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
 	for (i = 0; i < self->pages; i++)
 		ASSERT_EQ(VALUE + i, quad(self->mem, i)[1]);
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
+				  SLAT_RWX));
+	mshv_free(source, self->pages * PAGE_SIZE);
+}
+
+/* What the guest touches in order is asked for, and not what comes after that */
+TEST_F_TIMEOUT(uffd, nothing_is_asked_for_ahead, 240)
+{
+	const size_t units = self->pages * PAGE_SIZE / variant->unit;
+	const size_t touched = (20 * PAGE_SIZE - 1) / variant->unit + 1;
+	u8 *source = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
+
+	ASSERT_NE(NULL, source);
+	self->pager.fd = uffd_open(self->mem, self->pages,
+				   UFFDIO_REGISTER_MODE_MISSING, 0);
+	if (self->pager.fd < 0)
+		SKIP(return, "needs: userfaultfd");
+	self->pager.source = source;
+	map_all();
+	ASSERT_TRUE(pager_start(&self->pager));
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = 20, .rdx = 1);
+	EXPECT_EQ(units - touched, pager_stop(&self->pager, 1));
+	EXPECT_EQ(touched * variant->unit / PAGE_SIZE,
+		  resident(self->mem, self->pages));
 	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
 				  SLAT_RWX));
 	mshv_free(source, self->pages * PAGE_SIZE);

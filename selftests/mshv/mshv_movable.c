@@ -1049,7 +1049,7 @@ TEST_F(movable, what_the_guest_wrote_after_swapping_in_is_not_lost)
 		pfn = page_pfn(self->mem);
 		ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_PAGEOUT));
 		if (page_pfn(self->mem) && page_pfn(self->mem) == pfn)
-			SKIP(return, "needs: swap with space");
+			skip_rest("needs: swap with space");
 		EXPECT_FALSE(accessible(&self->pt, TEST_GFN));
 		/* Read by the VMM: present, and clean */
 		EXPECT_EQ(0, mismatches(self->mem, self->pages, round));
@@ -1753,6 +1753,7 @@ TEST_F(failing, freed_pages_are_out_of_reach_or_the_partition_is_dead)
 		EXPECT_EQ(-EIO, ret);
 	}
 	if (ret == -EIO) {
+		self->pt.dies = true;
 		EXPECT_EQ(-EIO, mshv_run_once(self->vp));
 		EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN,
 					      self->pages));

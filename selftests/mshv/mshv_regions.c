@@ -1032,6 +1032,7 @@ static void expect_dead(struct __test_metadata *_metadata, struct mshv_pt *pt)
 {
 	u8 *mem = mshv_alloc(BACKING_ANON, PAGE_SIZE);
 
+	pt->dies = true;
 	EXPECT_EQ(-EIO, mshv_run_once(&pt->vp[0]));
 	test_err_map(EIO, pt, 5 * TEST_GFN, mem, PAGE_SIZE, MEM_RW);
 	mshv_free(mem, PAGE_SIZE);

@@ -1398,8 +1398,11 @@ long mshv_pt_audit(struct mshv_pt *pt)
 	    !oracle_present() || !pagemap_usable())
 		return 0;
 	/* Dead: whatever it is asked for. What it was refused to give up stays there */
-	if (mshv_unmap(pt, last_gfn, NULL, PAGE_SIZE) == -EIO)
-		return 0;
+	if (mshv_unmap(pt, last_gfn, NULL, PAGE_SIZE) == -EIO) {
+		if (!pt->dies)
+			say("the partition is dead");
+		return !pt->dies;
+	}
 
 	for (i = 0; i < nr && !pt->pinned; i++) {
 		const struct mshv_pt_region *r = &pt->region[i];
@@ -1561,6 +1564,7 @@ int kmsg_complaints(int fd)
 		"WARNING:", "BUG:", "Oops", "Bad rss-counter",
 		"possible circular locking", "blocked for more than",
 		"detected stall", "expedited stall", "UBSAN:",
+		"trying to register non-static key",
 	};
 	static char text[8192];
 	unsigned int i;
@@ -2135,19 +2139,19 @@ static const char *find_out(enum mshv_feature feature)
 		break;
 	case FEATURE_REGION_ERRORS:
 		if (!oracle_present())
-			return "needs: the oracle of the nested root VM";
+			return NEEDS_ORACLE;
 		if (!has_region_errors())
 			return "needs: a kernel that reports failed region hypercalls";
 		break;
 	case FEATURE_UNMAP_BATCH:
 		if (!oracle_present())
-			return "needs: the oracle of the nested root VM";
+			return NEEDS_ORACLE;
 		if (!has_unmap_batch())
 			return "needs: batched unmap";
 		break;
 	case FEATURE_UNMAP_LARGE:
 		if (!oracle_present())
-			return "needs: the oracle of the nested root VM";
+			return NEEDS_ORACLE;
 		if (!has_unmap_large())
 			return "needs: unmap in large units";
 		break;
@@ -2165,7 +2169,7 @@ static const char *find_out(enum mshv_feature feature)
 		break;
 	case FEATURE_POPULATED:
 		if (!oracle_present())
-			return "needs: the oracle of the nested root VM";
+			return NEEDS_ORACLE;
 		if (!probe_region(true, has_populated))
 			return "needs: populated pages mapped at creation";
 		break;
@@ -2173,7 +2177,7 @@ static const char *find_out(enum mshv_feature feature)
 		if (mshv_missing(FEATURE_MOVABLE))
 			return mshv_missing(FEATURE_MOVABLE);
 		if (!oracle_present())
-			return "needs: the oracle of the nested root VM";
+			return NEEDS_ORACLE;
 		if (!probe_region(false, has_fast_no_access))
 			return "needs: the fast path for no-access";
 		break;
@@ -2205,6 +2209,17 @@ const char *mshv_missing(enum mshv_feature feature)
 		answers[feature].known = true;
 	}
 	return answers[feature].missing;
+}
+
+bool mshv_strict(enum mshv_feature feature, const char *why)
+{
+	switch (feature) {
+	case FEATURE_PINNED:	/* The series does away with it */
+	case FEATURE_ENCRYPTED:	/* It takes another patch */
+		return false;
+	default:
+		return getenv("MSHV_TEST_STRICT") && strcmp(why, NEEDS_ORACLE);
+	}
 }
 
 unsigned int online_cpus(void)

@@ -98,6 +98,7 @@ struct mshv_pt {
 	unsigned int regions;		/* more than there is room for: some are unknown */
 	pid_t owner;			/* whose memory they are of */
 	bool pinned;			/* even if RAM is movable otherwise */
+	bool dies;			/* of what the test has refused to it */
 };
 
 /* Partitions and VPs */
@@ -445,9 +446,9 @@ long slat_check(struct mshv_pt *pt, u64 gfn, const void *addr,
 
 /*
  * The same for all of a partition: for the regions it has, as far as AUDIT_PAGES go,
- * and nothing is accessible elsewhere. Nothing is wrong with a dead partition, one of
- * another process, one of more than PT_REGIONS, or where the SLAT does not follow the
- * page tables.
+ * and nothing is accessible elsewhere. Nothing is wrong with a partition that dies, one
+ * of another process, one of more than PT_REGIONS, or where the SLAT does not follow
+ * the page tables. That a partition is dead is wrong if it was not meant to die.
  */
 #define AUDIT_PAGES	(32UL * HUGE_PAGES)
 long mshv_pt_audit(struct mshv_pt *pt);
@@ -522,6 +523,8 @@ enum mshv_feature {
 
 /* Reason to skip if the kernel has it not, else NULL */
 const char *mshv_missing(enum mshv_feature feature);
+/* Must it not be missing, for this reason? */
+bool mshv_strict(enum mshv_feature feature, const char *why);
 
 unsigned int online_cpus(void);
 
@@ -533,18 +536,20 @@ unsigned int online_cpus(void);
 		SKIP(return, "%s", _why); \
 } while (0)
 
+#define NEEDS_ORACLE "needs: the oracle of the nested root VM"
+
 #define require_oracle() do { \
 	if (!oracle_present()) \
-		SKIP(return, "needs: the oracle of the nested root VM"); \
+		SKIP(return, NEEDS_ORACLE); \
 } while (0)
 
 /*
- * With MSHV_TEST_STRICT in the environment a missing feature is a failure: for
- * runs of a kernel that is known to have them all.
+ * With MSHV_TEST_STRICT in the environment a missing feature of the series is a
+ * failure: for runs of a kernel that is known to have them all.
  */
 #define require_feature(_feature) do { \
 	const char *_why = mshv_missing(_feature); \
-	if (_why && getenv("MSHV_TEST_STRICT")) \
+	if (_why && mshv_strict(_feature, _why)) \
 		ASSERT_STREQ("", _why); \
 	if (_why) \
 		SKIP(return, "%s", _why); \
