@@ -398,7 +398,7 @@ TEST_F(remap, pages_move_out_of_guest_memory)
 		move.move = 0;
 		if (!ioctl(fd, UFFDIO_MOVE, &move))
 			break;
-		ASSERT_TRUE(errno == EAGAIN || errno == EBUSY);
+		ASSERT_EQ(EAGAIN, errno == EBUSY ? EAGAIN : errno);
 		if (move.move > 0) {
 			move.src += move.move;
 			move.dst += move.move;
