@@ -133,6 +133,8 @@ skips_but_for() {
 		"swap with space" "a memory block that can be taken off line" memory
 		"reclaim that is faster than the OOM killer"
 		"the right to lock all memory, within two minutes")
+	# It takes two where part of it is in large units
+	[ "$1" -ge 4 ] || may+=("an unmap in more than one hypercall")
 	printf 'SKIP (?!(needs: (%s)|nothing can be done about it|SCRIPT is run instead)$)' "$(IFS='|'; echo "${may[*]}")"
 }
 

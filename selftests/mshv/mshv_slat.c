@@ -347,10 +347,17 @@ FIXTURE(access)
 
 FIXTURE_SETUP(access)
 {
+	size_t i;
+
 	require_mshv();
 	mshv_pt_init(&self->pt);
 	self->mem = mshv_alloc(BACKING_ANON, ACCESS_SIZE);
 	ASSERT_NE(NULL, self->mem);
+	/* Not in order: 512 in a row, by chance, would have one pair of bits */
+	for (i = 0; i < ACCESS_PAGES; i += 2)
+		*quad(self->mem, i) = 0;
+	for (i = 1; i < ACCESS_PAGES; i += 2)
+		*quad(self->mem, i) = 0;
 	test_pt_setup(&self->pt, 2);
 	self->vp = &self->pt.vp[0];
 	test_map(&self->pt, TEST_GFN, self->mem, ACCESS_SIZE, MEM_RWX);
