@@ -103,27 +103,32 @@ patch_count() {
 	echo "$1"
 }
 
-# skips_without COUNT: prints a regex of why tests skip at kernels that lack one of the
-# first COUNT patches. Where these are applied nothing may skip for it. The reasons
-# are those of find_out(), in the order of the patches.
+# Why tests skip at kernels without the first patch, the second and so on: of find_out()
 LACKS=("a kernel that refuses impossible GFN ranges"
 	"a kernel that reports failed region hypercalls" "batched unmap"
 	"unmap in large units" "movable regions"
 	"populated pages mapped at creation" "the fast path for no-access")
-skips_without() {
+lacks_are_known() {
 	local reason
 	for reason in "${LACKS[@]}"; do
 		grep -qF "\"needs: $reason\"" "$TOP/selftests/mshv/mshv_util.c" ||
 			die "no test skips any more for '$reason'; mend LACKS in scripts/lib.sh"
 	done
+}
+
+# skips_without COUNT: prints a regex of why tests skip at kernels that lack one of the
+# first COUNT patches. Where these are applied nothing may skip for it
+skips_without() {
+	lacks_are_known
 	printf 'needs: (%s)' "$(IFS='|'; echo "${LACKS[*]:0:$1}")"
 }
 
 # skips_but_for COUNT: the same of everything that our kernels with the first COUNT
-# patches, and the machine they run on, do not lack
+# patches, and the VM they run in, do not lack
 skips_but_for() {
 	local may=("private memory" "memory (of a file|with pages of 4 KiB)"
-		"memory that (can be (reclaimed|swapped)|cannot be read again|is balanced)" "huge pages( that can be split)?" "[0-9]+ huge pages"
+		"memory that (can be (reclaimed|swapped)|cannot be read again|is balanced)"
+		"huge pages( that can be split)?" "[0-9]+ huge pages"
 		"[0-9]+ CPUs" "[0-9] GiB of memory at most.*" "the root scheduler"
 		"a kernel that pins guest memory" "a kernel that does not take NOOP for SET"
 		"large units over 4K entries" "dirty bits that survive a new mapping"
@@ -133,6 +138,7 @@ skips_but_for() {
 		"swap with space" "a memory block that can be taken off line" memory
 		"reclaim that is faster than the OOM killer"
 		"the right to lock all memory, within two minutes")
+	lacks_are_known
 	# It takes two where part of it is in large units
 	[ "$1" -ge 4 ] || may+=("an unmap in more than one hypercall")
 	printf 'SKIP (?!(needs: (%s)|nothing can be done about it|SCRIPT is run instead)$)' "$(IFS='|'; echo "${may[*]}")"

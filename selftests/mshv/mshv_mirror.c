@@ -1534,6 +1534,7 @@ FIXTURE(uffd)
 	struct mshv_vp *vp;
 	u8 *mem;
 	u8 *other;		/* of the same file, not registered; or NULL */
+	u8 *source;		/* what missing pages are copied from */
 	size_t pages;
 	struct pager pager;
 };
@@ -1602,28 +1603,33 @@ FIXTURE_TEARDOWN(uffd)
 	test_pt_close(&self->pt);
 	mshv_free(self->mem, self->pages * PAGE_SIZE);
 	mshv_free(self->other, self->pages * PAGE_SIZE);
+	mshv_free(self->source, self->pages * PAGE_SIZE);
 }
+
+#define require_uffd(_mode, _features, _what) do { \
+	self->pager.fd = uffd_open(self->mem, self->pages, _mode, _features); \
+	if (self->pager.fd < 0) \
+		SKIP(return, "needs: " _what); \
+} while (0)
+
+#define require_missing_faults() do { \
+	self->source = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE); \
+	ASSERT_NE(NULL, self->source); \
+	self->pager.source = self->source; \
+	require_uffd(UFFDIO_REGISTER_MODE_MISSING, 0, "userfaultfd"); \
+} while (0)
 
 #define require_minor_faults() do { \
 	if (!variant->minor) \
 		SKIP(return, "needs: memory of a file"); \
-	self->pager.fd = uffd_open(self->mem, self->pages, \
-				      UFFDIO_REGISTER_MODE_MINOR, variant->minor); \
-	if (self->pager.fd < 0) \
-		SKIP(return, "needs: minor faults of userfaultfd"); \
+	require_uffd(UFFDIO_REGISTER_MODE_MINOR, variant->minor, \
+		     "minor faults of userfaultfd"); \
 } while (0)
 
 TEST_F_TIMEOUT(uffd, missing_pages_are_asked_for_once_each, 240)
 {
-	u8 *source = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
-
-	ASSERT_NE(NULL, source);
-	self->pager.fd = uffd_open(self->mem, self->pages,
-				      UFFDIO_REGISTER_MODE_MISSING, 0);
-	if (self->pager.fd < 0)
-		SKIP(return, "needs: userfaultfd");
-	fill_pages(source, self->pages, VALUE);
-	self->pager.source = source;
+	require_missing_faults();
+	fill_pages(self->source, self->pages, VALUE);
 	map_all();
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, self->pages));
 	ASSERT_TRUE(pager_start(&self->pager));
@@ -1636,27 +1642,20 @@ TEST_F_TIMEOUT(uffd, missing_pages_are_asked_for_once_each, 240)
 	EXPECT_EQ(0, mismatches(self->mem, self->pages / 2, 1));
 	if (self->other)
 		EXPECT_EQ(0, mismatches(self->other, self->pages / 2, 1));
-	EXPECT_EQ(0, mismatches(source, self->pages, VALUE));
+	EXPECT_EQ(0, mismatches(self->source, self->pages, VALUE));
 	test_slat(&self->pt, TEST_GFN, self->mem, self->pages, SLAT_RWX, false);
 	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
 				  SLAT_RWX));
-	mshv_free(source, self->pages * PAGE_SIZE);
 }
 
 TEST_F_TIMEOUT(uffd, missing_pages_come_before_the_guest_writes, 240)
 {
-	u8 *source = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
 	size_t i;
 
-	ASSERT_NE(NULL, source);
-	self->pager.fd = uffd_open(self->mem, self->pages,
-				      UFFDIO_REGISTER_MODE_MISSING, 0);
-	if (self->pager.fd < 0)
-		SKIP(return, "needs: userfaultfd");
+	require_missing_faults();
 	/* What is next to the quadword that the guest writes */
 	for (i = 0; i < self->pages; i++)
-		quad(source, i)[1] = VALUE + i;
-	self->pager.source = source;
+		quad(self->source, i)[1] = VALUE + i;
 	map_all();
 	ASSERT_TRUE(pager_start(&self->pager));
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
@@ -1667,7 +1666,6 @@ TEST_F_TIMEOUT(uffd, missing_pages_come_before_the_guest_writes, 240)
 		ASSERT_EQ(VALUE + i, quad(self->mem, i)[1]);
 	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
 				  SLAT_RWX));
-	mshv_free(source, self->pages * PAGE_SIZE);
 }
 
 /* What the guest touches in order is asked for, and not what comes after that */
@@ -1675,14 +1673,8 @@ TEST_F_TIMEOUT(uffd, nothing_is_asked_for_ahead, 240)
 {
 	const size_t units = self->pages * PAGE_SIZE / variant->unit;
 	const size_t touched = (20 * PAGE_SIZE - 1) / variant->unit + 1;
-	u8 *source = mshv_alloc(BACKING_ANON, self->pages * PAGE_SIZE);
 
-	ASSERT_NE(NULL, source);
-	self->pager.fd = uffd_open(self->mem, self->pages,
-				   UFFDIO_REGISTER_MODE_MISSING, 0);
-	if (self->pager.fd < 0)
-		SKIP(return, "needs: userfaultfd");
-	self->pager.source = source;
+	require_missing_faults();
 	map_all();
 	ASSERT_TRUE(pager_start(&self->pager));
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = 20, .rdx = 1);
@@ -1691,7 +1683,6 @@ TEST_F_TIMEOUT(uffd, nothing_is_asked_for_ahead, 240)
 		  resident(self->mem, self->pages));
 	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
 				  SLAT_RWX));
-	mshv_free(source, self->pages * PAGE_SIZE);
 }
 
 TEST_F_TIMEOUT(uffd, page_of_the_file_waits_until_the_vmm_goes_on, 240)
