@@ -735,12 +735,22 @@ u64 now_ms(void)
 	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
 }
 
+static unsigned int from_environment(const char *name, unsigned int otherwise)
+{
+	const char *text = getenv(name);
+	int n = text ? atoi(text) : 0;
+
+	return n > 0 ? n : otherwise;
+}
+
 unsigned int test_scale(void)
 {
-	const char *text = getenv("MSHV_SCALE");
-	int n = text ? atoi(text) : 1;
+	return from_environment("MSHV_SCALE", 1);
+}
 
-	return n > 0 ? n : 1;
+unsigned int test_pause(void)
+{
+	return from_environment("MSHV_PAUSE", 0);
 }
 
 bool wait_for_change(const u64 *value, u64 old, int msec)

@@ -248,6 +248,12 @@ long load_stop(struct load *load, u8 *mem);
 u64 now_ms(void);
 /* MSHV_SCALE of the environment: how many times as much is wanted of some tests, or 1 */
 unsigned int test_scale(void);
+/*
+ * MSHV_PAUSE of the environment, or 0: microseconds to wait, less than a second, before
+ * doing again what a fault must not meet all the time: to discard its memory, to signal
+ * the one who handles it. Where a fault takes longer than that it has to be lucky.
+ */
+unsigned int test_pause(void);
 /* Wait until *value differs from @old, at most @msec: did it change? */
 bool wait_for_change(const u64 *value, u64 old, int msec);
 
