@@ -14,6 +14,7 @@ help:
 #h	Install what is missing, fetch v6.18, apply patches/, build, boot the
 #h	nested root VM, run selftests/mshv in it. Exit status: the verdict.
 #h	  BASE=v6.18    what to fetch: a name in scripts/bases
+#h	  GIT_URL=URL   where to clone it from, if not from kernel.org
 #h	  KDIR=DIR      a clean 6.18 kernel tree to use instead of fetching one;
 #h	                it is only read, and taken as it is if it has the series
 #h	  O=DIR         where to build (default: in the cache); logs are in O/run
@@ -76,6 +77,7 @@ mutants:
 #h	scripts/bench -c DIR1 DIR2 tells whether the results of two runs are the same.
 #h	  KERNELS="..." some of v6.18 1/7 ... 7/7 v6.19.11 v7.2.6
 #h	  QUICK=1       v6.18, 7/7 and v7.2.6 only, without counting instructions
+#h	  O=DIR         where the results go (default: bench in the cache)
 bench:
 	@scripts/bench
 
