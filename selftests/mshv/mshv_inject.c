@@ -1294,7 +1294,7 @@ TEST_F_TIMEOUT(slow, signals_interrupt_a_vp_again_and_again, 180)
 
 	test_pt_setup(&self->pt, 1);
 	slow_down(variant->usec);
-	alarm_every(2000);
+	alarm_every(2000 + test_pause());
 	for (round = 0; round < 4; round++) {
 		/* The notifier is not registered when a signal is pending */
 		do {
