@@ -1624,7 +1624,7 @@ static void hog_memory(u64 *done)
  * left at all. Little is there to be reclaimed but the region, which has the faults
  * that deposit: they must not hold what its invalidation needs.
  */
-TEST_F_TIMEOUT(short_of_memory, deposit_reclaims_the_region_itself, 240)
+TEST_F_TIMEOUT(short_of_memory, deposit_reclaims_the_region_itself, 900)
 {
 	struct guest_args last = { .rdi = TEST_GPA + LARGE_SIZE - PAGE_SIZE };
 	const u64 step = 1ULL << 32;
