@@ -230,7 +230,7 @@ void tlb_flush(struct partition *pt)
 	u32 i;
 
 	pt->flush_needed = false;
-	if (hv_options[OPT_NO_TLB_FLUSH]) {
+	if (hv_options[OPT_NO_TLB_FLUSH] && pt != &root_partition) {
 		pool_free_deferred(&pt->pool);
 		return;
 	}
