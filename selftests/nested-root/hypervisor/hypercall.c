@@ -64,10 +64,15 @@ static const struct call calls[HVCALL_COUNT] = {
 static u8 in_copy[MAX_CPUS][PAGE_SIZE], out_copy[MAX_CPUS][PAGE_SIZE];
 
 /* Checks the control word and the addresses against the table. */
-static u16 check(const struct call *c, const struct hcall *h, u64 in, u64 out)
+static u16 check(const struct call *c, const struct hcall *h, u64 control,
+		 u64 in, u64 out)
 {
 	u32 in_bytes = c->in + h->varhead * 8, out_bytes;
 
+	if (control & HVC_RESERVED)
+		return HV_STATUS_INVALID_HYPERCALL_INPUT;
+	if (h->fast && !(c->flags & FAST))
+		return HV_STATUS_INVALID_HYPERCALL_INPUT;
 	if (!(c->flags & REP) && (h->reps || h->start))
 		return HV_STATUS_INVALID_HYPERCALL_INPUT;
 	if ((c->flags & REP) && (!h->reps || h->start >= h->reps))
@@ -165,17 +170,13 @@ u64 do_hypercall(struct cpu *cpu, u64 control, u64 in, u64 out)
 
 	if (!c || !c->fn)
 		return HV_STATUS_INVALID_HYPERCALL_CODE;
-	if (control & HVC_RESERVED)
-		return HV_STATUS_INVALID_HYPERCALL_INPUT;
-	if (h.fast && !(c->flags & FAST))
-		return HV_STATUS_INVALID_HYPERCALL_INPUT;
 	count = &counters[code];
 	if (count->delay_us)
 		delay_us(count->delay_us);
 
 	lock_hv();
 	count->calls++;
-	status = check(c, &h, in, out);
+	status = check(c, &h, control, in, out);
 	if (!status) {
 		h.done = h.start;
 		if (h.fast) {

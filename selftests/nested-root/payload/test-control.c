@@ -208,7 +208,10 @@ static void start_index(void)
 
 static void counting(void)
 {
+	const u64 unmap1 = CONTROL(HVCALL_UNMAP_GPA_PAGES, 1);
+	const u64 malformed[] = { 1ull << 63, FAST, VARHEAD(1), START(4095) };
 	struct oracle o = { { 0 } };
+	u32 i;
 
 	begin();
 	EXPECT(oracle(ORACLE_RESET, &o), 0);
@@ -221,6 +224,16 @@ static void counting(void)
 	EXPECT(oracle(ORACLE_RESET, &o), 0);
 	counter(HVCALL_MAP_GPA_PAGES, &o);
 	EXPECT(o.a[0] | o.a[1] | o.a[2], 0);
+	/* however early they fail */
+	for (i = 0; i < ARRAY_SIZE(malformed); i++) {
+		test_case(i);
+		EXPECT(call(unmap1 | malformed[i], input(0), 0),
+		       HV_STATUS_INVALID_HYPERCALL_INPUT);
+		counter(HVCALL_UNMAP_GPA_PAGES, &o);
+		EXPECT(o.a[0], i + 1);
+		EXPECT(o.a[1], 0);
+		EXPECT(o.a[2], i + 1);
+	}
 	o.a[0] = HVCALL_COUNT;
 	EXPECT(oracle(ORACLE_COUNTER, &o), -22);
 	end();
