@@ -109,37 +109,33 @@ static u16 check(const struct call *c, const struct hcall *h, u64 control,
  * Fault injection: true when this call is to fail. A rep call does the given
  * number of repetitions first, but not its last; a simple call does nothing.
  */
-static bool injected(struct counter *c)
+static bool to_fail(struct counter *c)
 {
-	if (!c->inject_nth)
-		return false;
-	if (c->inject_nth > 1) {
-		c->inject_nth--;
-		return false;
-	}
-	if (!c->inject_sticky)
-		c->inject_nth = 0;
-	c->inject_fired++;
-	return true;
+	if (c->inject_nth <= 1)
+		return c->inject_nth;
+	c->inject_nth--;
+	return false;
 }
 
 static u16 run(const struct call *c, struct hcall *h, struct counter *count)
 {
-	u16 status;
+	u16 injected = count->inject_status, status;
 
-	if (injected(count)) {
-		if (c->flags & REP) {
-			u32 fails = h->start + count->inject_reps;
+	if (!to_fail(count))
+		return c->fn(h);
+	if (c->flags & REP) {
+		u32 fails = h->start + count->inject_reps;
 
-			/* The one that fails is not completed. */
-			h->reps = fails < h->reps ? fails : h->reps - 1;
-			status = h->reps > h->start ? c->fn(h) : HV_STATUS_SUCCESS;
-			if (status)
-				return status;
-		}
-		return count->inject_status;
+		/* The one that fails is not completed. */
+		h->reps = fails < h->reps ? fails : h->reps - 1;
+		status = h->reps > h->start ? c->fn(h) : HV_STATUS_SUCCESS;
+		if (status)
+			return status;	/* by itself: the next call is to fail */
 	}
-	return c->fn(h);
+	if (!count->inject_sticky)
+		count->inject_nth = 0;
+	count->inject_fired++;
+	return injected;
 }
 
 /**

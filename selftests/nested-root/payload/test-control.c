@@ -257,7 +257,7 @@ static u64 injected(u32 code)
 static void injection(void)
 {
 	struct oracle o = { { HVCALL_MAP_GPA_PAGES, 1, 0x10000, 0, 0 } };
-	u64 *in = this_cpu()->in, spa;
+	u64 *in = this_cpu()->in, spa, other;
 	u32 i;
 
 	begin();
@@ -291,6 +291,18 @@ static void injection(void)
 	EXPECT(slat_flags(id, 66), UNMAPPED);
 	EXPECT(slat_flags(id, 67) & SLAT_RWX, SLAT_RWX);
 	EXPECT(slat_flags(id, 68), UNMAPPED);
+	/* not one that fails by itself before that: here at the next 2M, for a table */
+	other = partition_ready(4);
+	inject(HVCALL_MAP_GPA_PAGES, 1, HV_STATUS_OPERATION_DENIED, 3, 0);
+	EXPECT(map_run(other, 510, spa, 5, MAP_RWX),
+	       HV_STATUS_INSUFFICIENT_MEMORY | 2ull << 32);
+	EXPECT(injected(HVCALL_MAP_GPA_PAGES), 0);
+	EXPECT(STATUS(deposit(other, 1)), 0);
+	EXPECT(map_run(other, 510, spa, 5, MAP_RWX),
+	       HV_STATUS_OPERATION_DENIED | 3ull << 32);
+	EXPECT(injected(HVCALL_MAP_GPA_PAGES), 1);
+	EXPECT(map_run(other, 510, spa, 5, MAP_RWX), 5ull << 32);
+	partition_gone(other);
 	/* every later one, until cancelled */
 	inject(HVCALL_UNMAP_GPA_PAGES, 1, HV_STATUS_OPERATION_DENIED, 0, 1);
 	EXPECT(unmap(id, 0, 5, 0), HV_STATUS_OPERATION_DENIED);
