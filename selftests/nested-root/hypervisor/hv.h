@@ -399,7 +399,7 @@ u16 hv_get_system_property(struct hcall *h);
 u16 hv_set_system_property(struct hcall *h);
 u16 hv_enter_sleep_state(struct hcall *h);
 u16 find_vp_stopped(u64 id, u32 index, u8 vtl, struct vp **vp);
-bool stop_one(struct partition *pt);
+bool stop_all(struct partition *pt);
 void kick_running(struct partition *pt);
 void vp_destroy(struct vp *vp);
 void release_page(struct pool *pool, void *page);

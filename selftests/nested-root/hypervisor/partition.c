@@ -116,7 +116,7 @@ u16 hv_finalize_partition(struct hcall *h)
 		return status;
 	if (pt->state != PARTITION_ACTIVE)
 		return HV_STATUS_INVALID_PARTITION_STATE;
-	while (stop_one(pt))
+	while (stop_all(pt))
 		if (pt->state != PARTITION_ACTIVE)
 			return HV_STATUS_INVALID_PARTITION_STATE;
 	for (i = 0; i < MAX_VPS; i++)

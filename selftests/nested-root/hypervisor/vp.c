@@ -29,9 +29,13 @@ static void make_maps(void)
 		msrpm_intercept(child_msrpm, direct[i], false, false);
 }
 
-/* One VP that runs is kicked; true: look again, the lock was dropped. */
-bool stop_one(struct partition *pt)
+/*
+ * No VP is run any more, those that do are kicked; true: look again, the lock was
+ * dropped.
+ */
+bool stop_all(struct partition *pt)
 {
+	bool kicked = false;
 	u32 i;
 
 	for (i = 0; i < MAX_VPS; i++) {
@@ -40,15 +44,18 @@ bool stop_one(struct partition *pt)
 		if (!vp)
 			continue;
 		vp->dispatch_suspend = true;
+		sched_remove(vp);
 		if (!vp->running)
 			continue;
 		kick_cpu(vp->running);
+		kicked = true;
+	}
+	if (kicked) {
 		unlock_hv();
 		cpu_relax();
 		lock_hv();
-		return true;
 	}
-	return false;
+	return kicked;
 }
 
 /* New intercepts take effect at the next entry. */

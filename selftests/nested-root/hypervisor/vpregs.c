@@ -239,6 +239,10 @@ static u16 set_register(struct vp *vp, u32 name, const union hv_value *value)
 		break;
 	case REG_DISPATCH_SUSPEND:
 		vp->dispatch_suspend = q & 1;
+		if (q & 1)
+			sched_remove(vp);
+		else
+			sched_add(vp);
 		break;
 	case REG_PENDING_INTERRUPTION:
 		if (!(q & 1)) {

@@ -710,14 +710,12 @@ static void runs_by_itself(void)
 
 GUEST(guest_counts_own, "1: incq (%rbx); jmp 1b");
 
-/* Two VPs for each CPU: all of them get on. */
-static void shares_cpus(void)
+/* @n VPs that count, each for itself */
+static volatile u64 *start_counting(u32 n)
 {
 	volatile u64 *count;
-	u32 vp, n = 2 * nr_cpus;
+	u32 vp;
 
-	if (other_scheduler(false))
-		return;
 	child_create(&c, n);
 	CHILD_CODE(&c, guest_counts_own);
 	count = (u64 *)(c.ram + 0x21000);
@@ -729,6 +727,18 @@ static void shares_cpus(void)
 		test_case(vp);
 		EXPECT_TRUE(changes(&count[vp], 2000000));
 	}
+	return count;
+}
+
+/* Two VPs for each CPU: all of them get on. */
+static void shares_cpus(void)
+{
+	volatile u64 *count;
+	u32 vp, n = 2 * nr_cpus;
+
+	if (other_scheduler(false))
+		return;
+	count = start_counting(n);
 	for (vp = 0; vp < n; vp++) {
 		u64 before;
 
@@ -740,6 +750,75 @@ static void shares_cpus(void)
 		EXPECT(count[vp], before);
 	}
 	child_delete(&c);
+}
+
+static bool stands_still(volatile u64 *p)
+{
+	u64 before = *p;
+	u32 i;
+
+	for (i = 0; i < 10; i++)
+		cpu_nap(2000);
+	return *p == before;
+}
+
+/* As explicit suspend, with which it has nothing to do */
+static void dispatch_suspend_stops(void)
+{
+	volatile u64 *count;
+	u32 i;
+
+	if (other_scheduler(false))
+		return;
+	count = start_counting(2);
+	for (i = 0; i < 4; i++) {
+		test_case(i);
+		EXPECT(reg_set(c.id, 0, REG_DISPATCH_SUSPEND, 1), 0);
+		EXPECT(reg_get(c.id, 0, REG_DISPATCH_SUSPEND), 1);
+		EXPECT_TRUE(stands_still(count));
+		EXPECT_TRUE(changes(count + 1, 2000000));
+		if (i % 2) {
+			reg_set(c.id, 0, REG_EXPLICIT_SUSPEND, 1);
+			reg_set(c.id, 0, REG_EXPLICIT_SUSPEND, 0);
+			EXPECT_TRUE(stands_still(count));
+		}
+		EXPECT(reg_set(c.id, 0, REG_DISPATCH_SUSPEND, 0), 0);
+		EXPECT_TRUE(changes(count, 2000000));
+	}
+	reg_set(c.id, 0, REG_EXPLICIT_SUSPEND, 1);
+	reg_set(c.id, 0, REG_DISPATCH_SUSPEND, 1);
+	reg_set(c.id, 0, REG_DISPATCH_SUSPEND, 0);
+	EXPECT_TRUE(stands_still(count));
+	child_delete(&c);
+}
+
+/*
+ * VPs on all CPUs: none comes back while finalize waits for the others. With four
+ * CPUs it took seconds, now and then, where ten milliseconds do.
+ */
+static void finalize_stops_all(void)
+{
+	u32 round, vp, n = 2 * nr_cpus;
+	u64 start, us = 0;
+
+	if (other_scheduler(false))
+		return;
+	for (round = 0; round < 20; round++) {
+		test_case(round);
+		child_create(&c, n);
+		CHILD_CODE(&c, guest_spin);
+		for (vp = 0; vp < n; vp++)
+			reg_set(c.id, vp, REG_EXPLICIT_SUSPEND, 0);
+		EXPECT_TRUE(changes(spin_counter(), 10000000));
+		start = now_us();
+		EXPECT(simple(HVCALL_FINALIZE_PARTITION, c.id, 0), 0);
+		us += now_us() - start;
+		EXPECT(pool_in_use(c.id), 0);
+		withdraw_all(c.id);
+		EXPECT(simple(HVCALL_DELETE_PARTITION, c.id, 0), 0);
+		large_free(c.ram);
+	}
+	EXPECT_TRUE(us < 4000000);
 }
 
 static const struct test tests[] = {
@@ -759,6 +838,8 @@ static const struct test tests[] = {
 	{ "the root keeps its timer while children run", root_keeps_its_timer },
 	{ "sched=hyp: a VP runs by itself and stops at an intercept", runs_by_itself },
 	{ "sched=hyp: VPs share the CPUs and stop when suspended", shares_cpus },
+	{ "sched=hyp: dispatch suspend stops a VP until cleared", dispatch_suspend_stops },
+	{ "sched=hyp: finalize stops the VPs of all CPUs", finalize_stops_all },
 };
 
 void test_sched(void)
