@@ -4,8 +4,9 @@
  * the hypervisor and never move; the root only enables them.
  *
  * Messages go to SINT0. A message that finds the slot taken waits in the CPU's
- * queue and its predecessor is marked, so that the root writes EOM. The queue
- * links VPs: at most one message a VP waits, so it cannot overflow.
+ * queue and its predecessor is marked, so that the root writes EOM; one that finds
+ * the SynIC disabled waits until it is enabled. The queue links VPs: at most one
+ * message a VP waits, so it cannot overflow.
  */
 #include "hv.h"
 
@@ -210,6 +211,14 @@ static bool page_msr(u64 *reg, u64 *value, bool write)
 	return true;
 }
 
+/* The slot may be free now, or the SynIC enabled. */
+static void deliver_waiting(struct cpu *cpu)
+{
+	lock_hv();
+	deliver(cpu);
+	unlock_hv();
+}
+
 bool root_hypercalls_enabled(void)
 {
 	return hypercall_enabled;
@@ -243,23 +252,27 @@ bool synic_msr(struct cpu *cpu, u32 msr, u64 *value, bool write)
 	case MSR_HV_VP_ASSIST_PAGE:
 		return page_msr(&cpu->assist_msr, value, write);
 	case MSR_HV_SIMP:
-		return page_msr(&cpu->simp_msr, value, write);
+		if (!page_msr(&cpu->simp_msr, value, write))
+			return false;
+		if (write)
+			deliver_waiting(cpu);
+		return true;
 	case MSR_HV_SIEFP:
 		return page_msr(&cpu->siefp_msr, value, write);
 	case MSR_HV_SIRBP:
 		return page_msr(&cpu->sirbp_msr, value, write);
 	case MSR_HV_SCONTROL:
-		if (!write)
+		if (!write) {
 			*value = cpu->scontrol;
-		else
-			cpu->scontrol = *value & 1;
+			return true;
+		}
+		cpu->scontrol = *value & 1;
+		deliver_waiting(cpu);
 		return true;
 	case MSR_HV_EOM:
 		if (!write)
 			*value = 0;
-		lock_hv();
-		deliver(cpu);
-		unlock_hv();
+		deliver_waiting(cpu);
 		return true;
 	case MSR_HV_SINT0 ... MSR_HV_SINT0 + HV_SINT_COUNT - 1:
 		if (!write) {

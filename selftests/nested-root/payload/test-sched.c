@@ -165,6 +165,27 @@ static void suspends(void)
 	child_delete(&c);
 }
 
+/* VP @vp has something to say while @msr is disabled. */
+static void message_while_off(u32 msr, u32 vp)
+{
+	struct hv_message *m = (struct hv_message *)PAGE_MSR(MSR_HV_SIMP);
+	u64 enabled = rdmsr(msr);
+	u32 state, event;
+
+	test_case(msr);
+	EXPECT(reg_set(c.id, vp, REG_EXPLICIT_SUSPEND, 1), 0);
+	EXPECT(dispatch(c.id, vp, 0, LONG_US, &state, &event), 0);
+	EXPECT(state, HV_DISPATCH_STATE_BLOCKED);
+	wrmsr(msr, enabled & ~1ull);
+	EXPECT(reg_set(c.id, vp, REG_EXPLICIT_SUSPEND, 0), 0);
+	wrmsr(MSR_HV_EOM, 0);
+	EXPECT(m->type, 0);
+	wrmsr(msr, enabled);
+	EXPECT(m->type, HVMSG_SCHEDULER_VP_SIGNAL_PAIR);
+	EXPECT(*(u32 *)(m->payload + 8 + 19 * 8), vp);
+	*(volatile u32 *)&m->type = 0;
+}
+
 /* The slot is taken: the second message waits for EOM. */
 static void message_queue(void)
 {
@@ -197,6 +218,8 @@ static void message_queue(void)
 			wrmsr(MSR_HV_EOM, 0);
 	}
 	EXPECT(*(volatile u32 *)&m->type, 0);
+	message_while_off(MSR_HV_SCONTROL, 1);
+	message_while_off(MSR_HV_SIMP, 2);
 	synic_manual = false;
 	child_delete(&c);
 }
@@ -826,7 +849,7 @@ static const struct test tests[] = {
 	{ "dispatch refuses reserved flags and VPs that cannot run", dispatch_refused },
 	{ "a physical interrupt ends a dispatch", interrupt_ends_dispatch },
 	{ "each kind of suspend keeps a VP from running until cleared", suspends },
-	{ "messages wait for EOM while their slot is taken", message_queue },
+	{ "messages wait while their slot is taken or the SynIC is off", message_queue },
 	{ "a VP that runs elsewhere is stopped, read and deleted", calls_on_a_running_vp },
 	{ "finalize stops VPs that run", finalize_while_running },
 	{ "no write reaches a page once the call that took it has returned", shootdown },
