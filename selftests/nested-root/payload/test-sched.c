@@ -7,7 +7,7 @@
 
 #define REG_DISPATCH_SUSPEND	0x3
 #define REG_SIGNAL_COUNT	0x90014
-#define COUNTER_GFN	0x100ull
+#define HV_IMAGE	0x200000ull	/* where the hypervisor lies */
 #define PARTITIONS	16
 #define ROUNDS		3
 #define LONG_US		100000
@@ -347,15 +347,35 @@ static void finalize_while_running(void)
 GUEST(guest_writes, "1: incq (%rbx); jmp 1b");
 
 enum shootdown {
-	BY_UNMAP, BY_NO_ACCESS, BY_READ_ONLY, BY_OTHER_PAGE, BY_SPLIT,
-	BY_LARGE_NO_ACCESS, SHOOTDOWNS
+	BY_UNMAP, BY_NO_ACCESS, BY_READ_ONLY, BY_OTHER_PAGE, BY_MAP_REFUSED,
+	BY_UNMAP_REFUSED, BY_UNMAP_INJECTED, BY_SPLIT, BY_LARGE_NO_ACCESS,
+	BY_TABLE_NO_ACCESS, BY_TABLE_MAP, BY_TABLE_UNMAP, SHOOTDOWNS
 };
 
 static u8 *victim;
 
+/* The last GFN of the child's RAM, or the first of the next 2 MiB */
+static u64 victim_gfn(enum shootdown how)
+{
+	return how < BY_SPLIT ? 511 : 512;
+}
+
+static void give_access(enum shootdown how)
+{
+	bool large = how == BY_SPLIT || how == BY_LARGE_NO_ACCESS;
+
+	EXPECT(map_run(c.id, victim_gfn(how), (u64)victim, 1,
+		       MAP_RWX | (large ? LARGE : 0)), 1ull << 32);
+	if (how == BY_UNMAP_REFUSED)
+		EXPECT(map_run(c.id, 512, (u64)victim, 1, MAP_RWX | LARGE),
+		       1ull << 32);
+}
+
 static void remove_access(enum shootdown how)
 {
-	u64 gfn = how < BY_SPLIT ? COUNTER_GFN : 512, r = 0;
+	const void *list[] = { c.ram + 0x180000, (void *)HV_IMAGE };
+	struct oracle o = { { HVCALL_UNMAP_GPA_PAGES, 1, HV_STATUS_NO_RESOURCES, 1 } };
+	u64 gfn = victim_gfn(how), r = 0, wanted = 1ull << 32;
 
 	switch (how) {
 	case BY_UNMAP:
@@ -369,12 +389,34 @@ static void remove_access(enum shootdown how)
 		r = map_run(c.id, gfn, (u64)victim, 1, HV_MAP_GPA_READABLE);
 		break;
 	case BY_OTHER_PAGE:
-		r = map_run(c.id, gfn, (u64)c.ram + 0x180000, 1, MAP_RWX);
+		r = map_run(c.id, gfn, (u64)list[0], 1, MAP_RWX);
+		break;
+	/* a call that fails has changed what precedes the failure */
+	case BY_MAP_REFUSED:
+		r = map_pages(c.id, gfn, list, 2, MAP_RWX);
+		wanted |= HV_STATUS_OPERATION_DENIED;
+		break;
+	case BY_UNMAP_REFUSED:
+		set_dry(c.id, ~0ull);
+		r = unmap(c.id, gfn, 2, 0);
+		set_dry(c.id, 0);
+		wanted |= HV_STATUS_INSUFFICIENT_MEMORY;
+		break;
+	case BY_UNMAP_INJECTED:
+		oracle(ORACLE_INJECT, &o);
+		r = unmap(c.id, gfn, 2, 0);
+		wanted |= HV_STATUS_NO_RESOURCES;
+		break;
+	case BY_TABLE_MAP:
+		r = map_run(c.id, gfn, (u64)c.ram, 1, MAP_RWX | LARGE);
+		break;
+	case BY_TABLE_UNMAP:
+		r = unmap(c.id, gfn, 1, HV_UNMAP_GPA_LARGE_PAGE);
 		break;
 	default:
 		r = map_run(c.id, gfn, 0, 1, NO_ACCESS | LARGE);
 	}
-	EXPECT(r, 1ull << 32);
+	EXPECT(r, wanted);
 }
 
 /*
@@ -390,10 +432,7 @@ static u32 stale_writes(enum shootdown how, u32 rounds, bool until_seen)
 		u64 after, end;
 
 		test_case(how << 8 | round);
-		EXPECT(how < BY_SPLIT ?
-		       map_run(c.id, COUNTER_GFN, (u64)victim, 1, MAP_RWX) :
-		       map_run(c.id, 512, (u64)victim, 1, MAP_RWX | LARGE),
-		       1ull << 32);
+		give_access(how);
 		vp = start_elsewhere(30000);
 		if (!EXPECT_TRUE(changes(count, 2000000)))
 			round = rounds;
@@ -424,12 +463,11 @@ static void shootdown(void)
 	before = o.a[3];
 	for (how = 0; how < SHOOTDOWNS; how++) {
 		for (i = 0; i < 2; i++)
-			reg_set(c.id, i, REG_RBX, how < BY_SPLIT ?
-				COUNTER_GFN << 12 : MB2);
+			reg_set(c.id, i, REG_RBX, victim_gfn(how) << 12);
 		EXPECT(stale_writes(how, 12, false), 0);
 	}
 	oracle(ORACLE_TOTALS, &o);
-	EXPECT_TRUE(o.a[3] >= before + 6);
+	EXPECT_TRUE(o.a[3] >= before + SHOOTDOWNS);
 	large_free(victim);
 	child_delete(&c);
 }
@@ -448,8 +486,7 @@ static void no_shootdown(void)
 	option(OPTION_TLB_FLUSH, 1);
 	for (how = 0; how < SHOOTDOWNS; how++) {
 		for (i = 0; i < 2; i++)
-			reg_set(c.id, i, REG_RBX, how < BY_SPLIT ?
-				COUNTER_GFN << 12 : MB2);
+			reg_set(c.id, i, REG_RBX, victim_gfn(how) << 12);
 		EXPECT(stale_writes(how, 50, true), 1);
 	}
 	option(OPTION_TLB_FLUSH, 0);
@@ -504,13 +541,16 @@ static bool round_done(void)
 	return writer->written == writer->round;
 }
 
-/* How many of the pages a VP writes are not dirty in any of the calls meanwhile. */
-static u32 writes_not_reported(u64 gfn, u32 pages, u32 n, u32 rounds)
+/*
+ * How many of the pages a VP writes are not dirty in any of the calls meanwhile.
+ * Each of these does @n repetitions and ends with @status.
+ */
+static u32 writes_not_reported(u64 gfn, u32 pages, u32 n, u16 status)
 {
 	u8 *seen = page_alloc(), *s = page_alloc();
 	u32 vp = start_writer(gfn << 12, pages), round, lost = 0, i;
 
-	for (round = 0; round < rounds && !lost; round++) {
+	for (round = 0; round < 60 && !lost; round++) {
 		u64 end = now_us() + 5000000;
 		bool last;
 
@@ -520,7 +560,8 @@ static u32 writes_not_reported(u64 gfn, u32 pages, u32 n, u32 rounds)
 		do {
 			last = round_done() || now_us() > end;
 			/* clear accessed and dirty */
-			EXPECT(access_states(c.id, gfn, n, 5, s), (u64)n << 32);
+			EXPECT(access_states(c.id, gfn, n + !!status, 5, s),
+			       status | (u64)n << 32);
 			for (i = 0; i < n; i++)
 				seen[i] |= s[i];
 		} while (!last);
@@ -541,9 +582,11 @@ static void clearing_loses_nothing(void)
 		return;
 	child_create(&c, 2);
 	victim = large_alloc();
+	EXPECT(writes_not_reported(384, 128, 128, 0), 0);
+	/* the page behind is not mapped */
+	EXPECT(writes_not_reported(384, 128, 128, HV_STATUS_INVALID_PARAMETER), 0);
 	EXPECT(map_run(c.id, 512, (u64)victim, 1, MAP_RWX | LARGE), 1ull << 32);
-	EXPECT(writes_not_reported(COUNTER_GFN, 128, 128, 60), 0);
-	EXPECT(writes_not_reported(512, 1, 512, 60), 0);
+	EXPECT(writes_not_reported(512, 1, 512, 0), 0);
 	child_delete(&c);
 	large_free(victim);
 }
