@@ -466,6 +466,8 @@ u16 hv_register_intercept_result(struct hcall *h)
 
 	if (status)
 		return status;
+	if (pt->state == PARTITION_FINALIZED)
+		return HV_STATUS_INVALID_PARTITION_STATE;
 	if (in[2] >= MAX_VPS && in[2] != 0xffffffff)
 		return HV_STATUS_INVALID_VP_INDEX;
 	if (in[3] == HV_INTERCEPT_TYPE_X64_CPUID) {

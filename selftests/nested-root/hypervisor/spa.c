@@ -58,6 +58,8 @@ static u16 modify(struct hcall *h, u32 needed, u8 from, u8 to)
 		if (!pt->encrypted)
 			return HV_STATUS_OPERATION_DENIED;
 	}
+	if (to == PAGE_EXCLUSIVE && pt->state == PARTITION_FINALIZED)
+		return HV_STATUS_INVALID_PARTITION_STATE;
 	for (; h->done < h->reps && !status; h->done += !status) {
 		u64 pfn = in->spa[h->done];
 

@@ -170,6 +170,8 @@ static void deletion(void)
 	EXPECT(release(ram, 3), 3ull << 32);
 	EXPECT(simple(HVCALL_FINALIZE_PARTITION, id, 0), 0);
 	EXPECT(withdraw_all(id), 10);
+	EXPECT(release(ram + 3 * PAGE_SIZE, 1), HV_STATUS_INVALID_PARTITION_STATE);
+	EXPECT(kind(ram + 3 * PAGE_SIZE, NULL), 0);
 	EXPECT(simple(HVCALL_DELETE_PARTITION, id, 0), HV_STATUS_OPERATION_DENIED);
 	EXPECT(kind(ram, &owner), EXCLUSIVE);
 	EXPECT(owner, id);
