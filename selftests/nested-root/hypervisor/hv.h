@@ -35,6 +35,7 @@ typedef u8 bool;
 #define PAGE_SHIFT	12
 #define PAGE_SIZE	4096ull
 #define LARGE_PAGES	512ull		/* 4K pages in a 2M page */
+#define GIB_PAGES	(512 * LARGE_PAGES)
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define MAX_CPUS	8
 #define MAX_PARTITIONS	256
@@ -294,6 +295,7 @@ struct slat_entry {
 bool npt_lookup(struct partition *pt, u64 gfn, struct slat_entry *e);
 u16 npt_map(struct partition *pt, u64 gfn, u64 spa, u32 flags, bool large);
 u16 npt_unmap(struct partition *pt, u64 gfn, bool large);
+bool npt_split_1g(struct partition *pt, u64 gfn);
 u64 npt_next(struct partition *pt, u64 gfn);
 u64 npt_change_ad(struct partition *pt, u64 *pte, u64 set, u64 clear);
 void npt_destroy(struct partition *pt);

@@ -190,7 +190,10 @@ static bool table_empty(const u64 *table)
 	return true;
 }
 
-/* 512 equal, consecutive, aligned 2M leaves become one 1G leaf. */
+/*
+ * 512 equal, consecutive, aligned 2M leaves become one 1G leaf. Their A/D bits may
+ * differ: it has those that any of them has.
+ */
 static void coalesce(struct partition *pt, u64 gfn)
 {
 	u64 *entry, *table, first, ad = 0;
@@ -208,7 +211,7 @@ static void coalesce(struct partition *pt, u64 gfn)
 	    (first & PTE_SPA & (BIT_ULL(30) - 1)))
 		return;
 	for (i = 1; i < 512; i++)
-		if (table[i] != first + ((u64)i << 21))
+		if ((table[i] ^ (first + ((u64)i << 21))) & ~(PTE_A | PTE_D))
 			return;
 	replace(pt, entry, first);
 	/* A VP may have set bits since they were compared. */
@@ -329,6 +332,14 @@ u16 npt_unmap(struct partition *pt, u64 gfn, bool large)
 	old = replace(pt, entry, 0);
 	count_maps(old, level, -1);
 	return HV_STATUS_SUCCESS;
+}
+
+/* Makes 2M entries of the 1G entry at @gfn; false: the pool is empty. */
+bool npt_split_1g(struct partition *pt, u64 gfn)
+{
+	u16 status;
+
+	return !!walk(pt, gfn, 2, true, &status);
 }
 
 /* The first GFN from @gfn on that has a leaf entry, or ~0. */

@@ -113,6 +113,20 @@ u16 hv_unmap_gpa_pages(struct hcall *h)
 }
 
 /*
+ * No call is long enough to cover a 1G entry. It is split when 2M of it from @gfn on
+ * are covered, unless the pool is empty.
+ */
+static void split_to_clear(struct partition *pt, u64 gfn, u64 last,
+			   struct slat_entry *e)
+{
+	u64 part = (gfn + LARGE_PAGES - 1) | (LARGE_PAGES - 1);
+
+	if (SLAT_SIZE(e->flags) == 2 && part <= last &&
+	    part <= (gfn | (GIB_PAGES - 1)) && npt_split_1g(pt, gfn))
+		npt_lookup(pt, gfn, e);
+}
+
+/*
  * A byte a page: bit 0 accessed, bit 1 dirty, as they were when this call changed
  * them. An unmapped page ends the call with INVALID_PARAMETER.
  *
@@ -143,6 +157,8 @@ u16 hv_get_access_states(struct hcall *h)
 			status = HV_STATUS_INVALID_PARAMETER;
 			break;
 		}
+		if (clear && (gfn == first || gfn % GIB_PAGES == 0))
+			split_to_clear(pt, gfn, last, &e);
 		h->out[h->done] = (e.flags & SLAT_ACCESSED ? 1 : 0) |
 				  (e.flags & SLAT_DIRTY ? 2 : 0);
 		size = 1ull << (9 * SLAT_SIZE(e.flags));

@@ -6,6 +6,12 @@
 #define HV_IMAGE	0x200000ull
 #define DEVICE		(DEVICE_PFN << 12)
 
+/* Bits of the flags of HVCALL_GET_GPA_PAGES_ACCESS_STATES */
+#define CLEAR_A	1
+#define SET_A	2
+#define CLEAR_D	4
+#define SET_D	8
+
 static u64 id;
 static u8 *ram;			/* 2 MiB, aligned */
 
@@ -339,6 +345,59 @@ static void coalescing(void)
 	end();
 }
 
+/* Those of its entries of 2M that have any. */
+static void coalesced_access_bits(void)
+{
+	const u32 both = SLAT_RWX | SLAT_ACCESSED | SLAT_DIRTY;
+	const u64 gfn = 512 * 512;
+	u8 *s = page_alloc();
+	u32 i;
+
+	if (!has_1g()) {
+		test_skip("the CPU has no 1 GiB pages");
+		page_free(s);
+		return;
+	}
+	begin(20);
+	map_1g(0, 384);
+	EXPECT(access_states(id, gfn + 5 * 512, 1, SET_A | SET_D, s), 1ull << 32);
+	map_1g(384, 128);
+	EXPECT(slat_flags(id, gfn), both | SLAT_1G);
+	/* no 2M of it are covered, or there is no page to split it */
+	EXPECT(access_states(id, gfn + 1, 1022, CLEAR_A | CLEAR_D, s), 1022ull << 32);
+	EXPECT(slat_flags(id, gfn), both | SLAT_1G);
+	set_dry(id, ~0ull);
+	EXPECT(access_states(id, gfn, 1024, CLEAR_A | CLEAR_D, s), 1024ull << 32);
+	EXPECT(slat_flags(id, gfn), both | SLAT_1G);
+	set_dry(id, 0);
+	/* 2M each that are covered are cleared, and what is not is not */
+	EXPECT(access_states(id, gfn + 100, 3000, CLEAR_A | CLEAR_D, s), 3000ull << 32);
+	for (i = 0; i < 3000; i++)
+		EXPECT(s[i], 3);
+	EXPECT(slat_flags(id, gfn), both | SLAT_2M);
+	EXPECT(slat_flags(id, gfn + 512), SLAT_RWX | SLAT_2M);
+	EXPECT(slat_flags(id, gfn + 3071), SLAT_RWX | SLAT_2M);
+	EXPECT(slat_flags(id, gfn + 3072), both | SLAT_2M);
+	EXPECT(slat_flags(id, gfn + 262143), both | SLAT_2M);
+	EXPECT(access_states(id, gfn + 100, 3000, 0, s), 3000ull << 32);
+	for (i = 0; i < 3000; i++) {
+		test_case(i);
+		EXPECT(s[i], i < 412 || i >= 2972 ? 3 : 0);
+	}
+	/* a call sets bits in the part that it does not cover, too */
+	EXPECT(unmap(id, gfn, 512, HV_UNMAP_GPA_LARGE_PAGE), 512ull << 32);
+	map_1g(0, 512);
+	EXPECT(access_states(id, gfn, 1, SET_A, s), 1ull << 32);
+	EXPECT(slat_flags(id, gfn), SLAT_RWX | SLAT_ACCESSED | SLAT_1G);
+	EXPECT(access_states(id, gfn + 262144 - 600, 600, CLEAR_A | SET_D, s),
+	       600ull << 32);
+	EXPECT(slat_flags(id, gfn), SLAT_RWX | SLAT_ACCESSED | SLAT_2M);
+	EXPECT(slat_flags(id, gfn + 262144 - 600), both | SLAT_2M);
+	EXPECT(slat_flags(id, gfn + 262143), SLAT_RWX | SLAT_DIRTY | SLAT_2M);
+	end();
+	page_free(s);
+}
+
 static void no_coalescing(void)
 {
 	begin(20);
@@ -368,12 +427,6 @@ static void touch(struct child *c, u64 read, u64 write)
 	reg_set(c->id, 0, REG_RDI, write);
 	EXPECT(child_expect(c, 0), HVMSG_X64_HALT);
 }
-
-/* Bits of the flags of HVCALL_GET_GPA_PAGES_ACCESS_STATES */
-#define CLEAR_A	1
-#define SET_A	2
-#define CLEAR_D	4
-#define SET_D	8
 
 static void access_bits(void)
 {
@@ -535,6 +588,7 @@ static const struct test tests[] = {
 	{ "with unmap-memory=yes an unmap needs a free page", unmap_memory },
 	{ "with large-over-4k=refuse 4K entries stop a large call", large_over_4k },
 	{ "512 aligned 2M maps become a 1G entry, which splits again", coalescing },
+	{ "a 1G entry has the A/D bits of its parts, which can be cleared", coalesced_access_bits },
 	{ "2M entries that differ, or coalesce=no, stay 2M entries", no_coalescing },
 	{ "access states tell, clear and set accessed and dirty", access_bits },
 	{ "clearing part of a large entry's states loses nothing", large_access_bits },
