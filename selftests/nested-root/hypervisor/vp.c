@@ -252,6 +252,7 @@ static u16 state_page(struct hcall *h, bool map)
 	}
 	if (*mapped == map)
 		return HV_STATUS_OPERATION_DENIED;
+	regpage_in(vp);		/* it is written, or goes, below */
 	if (map) {
 		*page = shared_page(&vp->pt->pool);
 		if (!*page)

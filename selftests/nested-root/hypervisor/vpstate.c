@@ -32,6 +32,7 @@ static u16 vp_state(struct hcall *h, struct vp **vp, void **page)
 	if (!info || info->kind != PAGE_ROOT)
 		return HV_STATUS_OPERATION_DENIED;
 	*page = (void *)(in[5] << PAGE_SHIFT);
+	regpage_in(*vp);
 	return HV_STATUS_SUCCESS;
 }
 

@@ -5,6 +5,7 @@
 #define VP_PAGES	3	/* of the pool, see vp.c of the hypervisor */
 #define MESSAGE_PAGE	HV_VP_STATE_PAGE_INTERCEPT_MESSAGE
 #define REGISTER_PAGE	HV_VP_STATE_PAGE_REGISTERS
+#define STATE_XSAVE	(1u | 1u << 31)
 
 static void create_delete(void)
 {
@@ -349,6 +350,18 @@ static void no_page_after_deletion(void)
 	partition_gone(id);
 }
 
+static u16 vp_state(u16 code, u64 id, u32 vp, u32 type, void *page)
+{
+	u64 *in = this_cpu()->in;
+
+	memset(in, 0, 64);
+	in[0] = id;
+	in[1] = vp;
+	in[2] = type;
+	in[5] = (u64)page >> 12;
+	return hvcall(code | 1 << 17, in, this_cpu()->out);
+}
+
 GUEST(guest_count,
 	"incq %r8\n"
 	"movq %r9, 0x20000\n"
@@ -356,6 +369,7 @@ GUEST(guest_count,
 
 static void register_page(void)
 {
+	u8 *area = page_alloc();
 	struct hv_register_page *p;
 	struct child c;
 	u32 i;
@@ -402,9 +416,31 @@ static void register_page(void)
 	EXPECT(reg_get(c.id, 0, REG_RAX), 0xabc);
 	reg_set(c.id, 0, REG_RAX, 0xdef);
 	EXPECT(p->gpr[0], 0xdef);
+	for (i = 0; i < 2; i++) {
+		test_case(i);
+		p->gpr[0] = 0x100 + i;
+		p->dirty = HV_REGPAGE_GENERAL;
+		EXPECT(vp_page(c.id, 0, MESSAGE_PAGE, i, NULL), 0);
+		EXPECT(p->gpr[0], 0x100 + i);
+		EXPECT(reg_get(c.id, 0, REG_RAX), 0x100 + i);
+	}
+	p->xmm[6] = 0x333;
+	p->dirty = HV_REGPAGE_XMM;
+	EXPECT(vp_state(HVCALL_GET_VP_STATE, c.id, 0, STATE_XSAVE, area), 0);
+	EXPECT(((u64 *)(area + 160 + 48))[0], 0x333);
+	((u64 *)(area + 160 + 48))[0] = 0x444;
+	p->gpr[0] = 0x555;
+	p->dirty = HV_REGPAGE_GENERAL;
+	EXPECT(vp_state(HVCALL_SET_VP_STATE, c.id, 0, STATE_XSAVE, area), 0);
+	EXPECT(p->xmm[6], 0x444);
+	EXPECT(p->gpr[0], 0x555);
+	EXPECT(reg_get(c.id, 0, REG_RAX), 0x555);
+	p->gpr[0] = 0x666;
+	p->dirty = HV_REGPAGE_GENERAL;
 	EXPECT(vp_page(c.id, 0, REGISTER_PAGE, false, NULL), 0);
-	EXPECT(reg_get(c.id, 0, REG_RAX), 0xdef);
+	EXPECT(reg_get(c.id, 0, REG_RAX), 0x666);
 	child_delete(&c);
+	page_free(area);
 }
 
 static void stats_pages(void)
@@ -548,46 +584,33 @@ static void stats_page_of_the_dead(void)
 	partition_gone(id);
 }
 
-static u16 vp_state(u16 code, u64 id, u32 vp, u32 type, void *page)
-{
-	u64 *in = this_cpu()->in;
-
-	memset(in, 0, 64);
-	in[0] = id;
-	in[1] = vp;
-	in[2] = type;
-	in[5] = (u64)page >> 12;
-	return hvcall(code | 1 << 17, in, this_cpu()->out);
-}
-
 static void xsave_state(void)
 {
 	u64 id = partition_ready(10), v[2];
-	u32 xsave = 1u | 1u << 31;
 	u8 *page = page_alloc();
 
 	EXPECT(vp_create(id, 0), 0);
 	EXPECT(reg_set2(id, 0, REG_XMM0 + 3, 0x1111, 0x2222), 0);
-	EXPECT(vp_state(HVCALL_GET_VP_STATE, id, 0, xsave, page), 0);
+	EXPECT(vp_state(HVCALL_GET_VP_STATE, id, 0, STATE_XSAVE, page), 0);
 	EXPECT(((u64 *)(page + 160 + 48))[0], 0x1111);
 	EXPECT(((u64 *)(page + 160 + 48))[1], 0x2222);
 	((u64 *)(page + 160 + 48))[0] = 0x3333;
-	EXPECT(vp_state(HVCALL_SET_VP_STATE, id, 0, xsave, page), 0);
+	EXPECT(vp_state(HVCALL_SET_VP_STATE, id, 0, STATE_XSAVE, page), 0);
 	EXPECT(reg_get2(id, 0, REG_XMM0 + 3, v), 0);
 	EXPECT(v[0], 0x3333);
 	/* an area that XRSTOR would refuse */
 	((u32 *)page)[6] = 1 << 16;
-	EXPECT(vp_state(HVCALL_SET_VP_STATE, id, 0, xsave, page),
+	EXPECT(vp_state(HVCALL_SET_VP_STATE, id, 0, STATE_XSAVE, page),
 	       HV_STATUS_INVALID_PARAMETER);
 	((u32 *)page)[6] = 0x1f80;
 	((u64 *)page)[65] = 1;
-	EXPECT(vp_state(HVCALL_SET_VP_STATE, id, 0, xsave, page),
+	EXPECT(vp_state(HVCALL_SET_VP_STATE, id, 0, STATE_XSAVE, page),
 	       HV_STATUS_INVALID_PARAMETER);
 	EXPECT(vp_state(HVCALL_GET_VP_STATE, id, 0, 0x77, page),
 	       HV_STATUS_INVALID_PARAMETER);
-	EXPECT(vp_state(HVCALL_GET_VP_STATE, id, 1, xsave, page),
+	EXPECT(vp_state(HVCALL_GET_VP_STATE, id, 1, STATE_XSAVE, page),
 	       HV_STATUS_INVALID_VP_INDEX);
-	EXPECT(vp_state(HVCALL_GET_VP_STATE, id, 0, xsave, (void *)0x200000),
+	EXPECT(vp_state(HVCALL_GET_VP_STATE, id, 0, STATE_XSAVE, (void *)0x200000),
 	       HV_STATUS_OPERATION_DENIED);
 	page_free(page);
 	partition_gone(id);
