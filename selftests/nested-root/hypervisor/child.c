@@ -160,6 +160,20 @@ bool pat_valid(u64 pat)
 	return true;
 }
 
+/* What XSETBV takes. The hypervisor executes it, and the fault would be its own. */
+bool xcr0_valid(u64 xcr0)
+{
+	u64 mpx = xcr0 & 0x18, avx512 = xcr0 & 0xe0;
+
+	if (!(xcr0 & 1) || (xcr0 & ~(host_xcr0_mask ?: 1)))
+		return false;
+	if ((xcr0 & 4) && !(xcr0 & 2))
+		return false;
+	if (mpx && mpx != 0x18)
+		return false;
+	return !avx512 || (avx512 == 0xe0 && (xcr0 & 4));
+}
+
 /* false: not an MSR of a child VP */
 static bool child_msr(struct vp *vp, u32 msr, u64 *value, bool write)
 {
@@ -261,8 +275,7 @@ static void exit_xsetbv(struct vp *vp)
 		inject_exception(v, 6, -1);
 		return;
 	}
-	if (v->cpl || (u32)vp->cpu.gpr[RCX] || !(value & 1) ||
-	    (value & ~host_xcr0_mask) || (value & 6) == 4) {
+	if (v->cpl || (u32)vp->cpu.gpr[RCX] || !xcr0_valid(value)) {
 		inject_exception(v, 13, 0);
 		return;
 	}

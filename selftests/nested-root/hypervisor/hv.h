@@ -423,6 +423,7 @@ enum vp_exit child_exit(struct vp *vp);
 void guard_lme(struct vp *vp);
 u64 child_efer(struct vp *vp);
 bool pat_valid(u64 pat);
+bool xcr0_valid(u64 xcr0);
 void child_cpuid(struct vp *vp, u32 leaf, u32 subleaf, u32 *r);
 bool intercept_message(struct vp *vp);
 

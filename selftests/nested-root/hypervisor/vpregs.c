@@ -293,7 +293,7 @@ static u16 set_register(struct vp *vp, u32 name, const union hv_value *value)
 		v->int_ctl = (v->int_ctl & ~0xfull) | q;
 		break;
 	case REG_XFEM:
-		if (!(q & 1) || (q & ~(host_xcr0_mask ?: 1)) || (q & 6) == 4)
+		if (!xcr0_valid(q))
 			return HV_STATUS_INVALID_REGISTER_VALUE;
 		vp->cpu.xcr0 = q;
 		break;

@@ -168,6 +168,7 @@ static inline void cpu_relax(void)
 #define REG_CR3		0x40002
 #define REG_CR4		0x40003
 #define REG_CR8		0x40004
+#define REG_XFEM	0x40005
 #define REG_DR7		0x50005
 #define REG_ES		0x60000
 #define REG_CS		0x60001

@@ -378,6 +378,45 @@ static void ignored_msrs(void)
 	child_delete(&c);
 }
 
+GUEST(guest_xsetbv, "xsetbv; hlt");
+
+/* AVX needs SSE, MPX has two parts, AVX-512 three and AVX */
+static void xsetbv(void)
+{
+	static const u32 good[] = { 1, 3, 7, 0x1f, 0xe7 };
+	static const u32 bad[] = {
+		0, 2, 5, 9, 0x11, 0x21, 0x27, 0x47, 0x87, 0xa7, 0xc7, 0xe1, 0xe3
+	};
+	u32 leaf[4], i;
+
+	cpuid(1, 0, leaf);
+	if (!(leaf[2] >> 26 & 1)) {
+		test_skip("the CPU has no XSAVE");
+		return;
+	}
+	cpuid(0xd, 0, leaf);
+	child_create(&c, 1);
+	child_handler(13);
+	EXPECT(reg_set(c.id, 0, REG_CR4, 0x40620), 0);
+	reg_set(c.id, 0, REG_RCX, 0);
+	reg_set(c.id, 0, REG_RDX, 0);
+	for (i = 0; i < ARRAY_SIZE(good) + ARRAY_SIZE(bad); i++) {
+		bool valid = i < ARRAY_SIZE(good);
+		u32 value = valid ? good[i] : bad[i - ARRAY_SIZE(good)];
+
+		test_case(value);
+		if (valid && (value & ~leaf[0]))
+			continue;
+		START(guest_xsetbv);
+		reg_set(c.id, 0, REG_RSP, GUEST_STACK);
+		reg_set(c.id, 0, REG_RAX, value);
+		EXPECT(reg_set(c.id, 0, REG_XFEM, 1), 0);
+		EXPECT(halted_in_handler(), !valid);
+		EXPECT(reg_get(c.id, 0, REG_XFEM), valid ? value : 1);
+	}
+	child_delete(&c);
+}
+
 GUEST(guest_cpuid, "cpuid; hlt");
 
 static u32 guest_leaf(u64 leaf, u64 subleaf)
@@ -808,6 +847,7 @@ static const struct test tests[] = {
 	{ "IO_PORT: every size, direction, string and rep", io_ports },
 	{ "MSR: unknown ones when installed, else #GP", msrs },
 	{ "unknown MSRs are ignored where the root said so", ignored_msrs },
+	{ "XSETBV takes what a processor would, else #GP", xsetbv },
 	{ "CPUID: the installed leaves only, with default results", cpuid_intercept },
 	{ "registered CPUID results replace a child's", cpuid_results },
 	{ "EXCEPTION: installed vectors only, with error code and address", exceptions },
