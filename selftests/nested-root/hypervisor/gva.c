@@ -137,6 +137,8 @@ u16 hv_translate_gva(struct hcall *h)
 		return status;
 	if ((in[2] & ~0x3full) || in[3] >> 52)
 		return HV_STATUS_INVALID_PARAMETER;
+	if (vp->pt->encrypted)
+		return HV_STATUS_OPERATION_DENIED;
 	out[0] = gva_translate(vp->pt, vp->cpu.vmcb, in[3] << PAGE_SHIFT,
 			       in[2] & 0xf, &gpa);
 	out[1] = gpa >> PAGE_SHIFT;

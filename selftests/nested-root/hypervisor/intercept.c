@@ -57,6 +57,12 @@ static u32 fetch(struct vp *vp, u8 *bytes)
 	return n;
 }
 
+/* For a message: nobody but the hypervisor reads what is in encrypted memory. */
+static u32 tell_bytes(struct vp *vp, u8 *bytes)
+{
+	return vp->pt->encrypted ? 0 : fetch(vp, bytes);
+}
+
 static void *begin(struct vp *vp, u32 type, u32 size, u8 access, u8 length)
 {
 	struct hv_message *m = vp->message;
@@ -122,6 +128,8 @@ static bool memory(struct vp *vp)
 	m->cache_type = CACHE_TYPE_WRITE_BACK;
 	m->tpr_priority = v->int_ctl & 0xf;
 	m->gpa = gpa;
+	if (vp->pt->encrypted)
+		return true;
 	if ((error & NPF_FETCH) && !(error & NPF_TABLE_WALK)) {
 		/* the instruction itself, or its part on the next page */
 		m->gva = (rip & 4095) + 15 > 4095 && (gpa & 4095) < (rip & 4095) ?
@@ -155,7 +163,7 @@ static void io_port(struct vp *vp)
 	m->rcx = vp->cpu.gpr[RCX];
 	m->rsi = vp->cpu.gpr[RSI];
 	m->rdi = vp->cpu.gpr[RDI];
-	m->instruction_byte_count = fetch(vp, m->instruction_bytes);
+	m->instruction_byte_count = tell_bytes(vp, m->instruction_bytes);
 }
 
 static void msr(struct vp *vp)
@@ -212,7 +220,7 @@ static void exception(struct vp *vp, u32 vector)
 		m->gpr[i] = vp->cpu.gpr[i];
 	m->gpr[RAX] = v->rax;
 	m->gpr[RSP] = v->rsp;
-	m->instruction_byte_count = fetch(vp, m->instruction_bytes);
+	m->instruction_byte_count = tell_bytes(vp, m->instruction_bytes);
 }
 
 /*

@@ -193,7 +193,53 @@ static void deletion(void)
 	large_free(ram);
 }
 
-GUEST(guest_secret, "movq $0x5ec4e7, 0x20000; hlt");
+GUEST(guest_secret,
+	"movq $0x5ec4e7, 0x20000\n"
+	"outb %al, $0x80\n"
+	"int3\n"
+	"movq %rax, 0x345678\n"
+	"hlt");
+
+/* What is in its memory no message tells, nor where it maps it. */
+static void tells_nothing(struct child *c)
+{
+	struct hv_io_port_message *io = (void *)c->message[0]->payload;
+	struct hv_exception_message *exception = (void *)c->message[0]->payload;
+	struct hv_memory_message *memory = (void *)c->message[0]->payload;
+	static const u8 none[16];
+	u64 *in = this_cpu()->in;
+
+	EXPECT(install_intercept(id, HV_INTERCEPT_TYPE_EXCEPTION, 4, 3), 0);
+	EXPECT(child_expect(c, 0), HVMSG_X64_IO_PORT_INTERCEPT);
+	EXPECT(io->port, 0x80);
+	EXPECT(io->header.instruction_length, 2);
+	EXPECT(io->instruction_byte_count, 0);
+	EXPECT(memcmp(io->instruction_bytes, none, 16), 0);
+	reg_set(id, 0, REG_RIP, io->header.rip + 2);
+	EXPECT(child_expect(c, 0), HVMSG_X64_EXCEPTION_INTERCEPT);
+	EXPECT(exception->vector, 3);
+	EXPECT(exception->instruction_byte_count, 0);
+	EXPECT(memcmp(exception->instruction_bytes, none, 16), 0);
+	reg_set(id, 0, REG_RIP, exception->header.rip + 1);
+	EXPECT(child_expect(c, 0), HVMSG_UNMAPPED_GPA);
+	EXPECT(memory->gpa, 0x345678);
+	EXPECT(memory->gva, 0);
+	EXPECT(memory->access_info, 0);
+	EXPECT(memory->instruction_byte_count, 0);
+	EXPECT(memcmp(memory->instruction_bytes, none, 16), 0);
+	in[0] = id;
+	in[1] = 0;
+	in[2] = 1;
+	in[3] = GUEST_DATA >> 12;
+	EXPECT(hvcall(HVCALL_TRANSLATE_VIRTUAL_ADDRESS, in, this_cpu()->out),
+	       HV_STATUS_OPERATION_DENIED);
+	reg_set(id, 0, REG_RIP, 0x345678);
+	EXPECT(child_expect(c, 0), HVMSG_UNMAPPED_GPA);
+	EXPECT(memory->gpa, 0x345678);
+	EXPECT(memory->gva, 0);
+	EXPECT(memory->access_info, 0);
+	reg_set(id, 0, REG_RIP, GUEST_CODE + (guest_secret_end - guest_secret) - 1);
+}
 
 static void runs(void)
 {
@@ -211,6 +257,7 @@ static void runs(void)
 	EXPECT(child_vp(&c, 0), 0);
 	EXPECT(vp_page(id, 0, HV_VP_STATE_PAGE_REGISTERS, true, NULL),
 	       HV_STATUS_OPERATION_DENIED);
+	tells_nothing(&c);
 	EXPECT(child_expect(&c, 0), HVMSG_X64_HALT);
 	EXPECT(simple(HVCALL_FINALIZE_PARTITION, id, 0), 0);
 	EXPECT(modify(ACQUIRE, 3, HV_SPA_MAKE_SHARED | HV_SPA_LARGE_PAGE, id,
@@ -226,7 +273,7 @@ static const struct test tests[] = {
 	{ "host access calls refuse wrong flags, partitions and pages", refused },
 	{ "an encrypted partition maps its own exclusive pages only", mapping },
 	{ "a partition with exclusive pages cannot be deleted", deletion },
-	{ "a VP runs in memory that the root cannot reach", runs },
+	{ "a VP runs in memory that the root cannot reach or learn about", runs },
 };
 
 void test_encrypted(void)
