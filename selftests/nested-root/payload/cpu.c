@@ -33,6 +33,15 @@ void cpuid(u32 leaf, u32 subleaf, u32 *r)
 		     : "a"(leaf), "c"(subleaf));
 }
 
+/* Can an entry of a page table be one of 1 GiB? */
+bool has_1g(void)
+{
+	u32 r[4];
+
+	cpuid(0x80000001, 0, r);
+	return r[3] >> 26 & 1;
+}
+
 struct cpu *this_cpu(void)
 {
 	return &cpus[(u32)rdmsr(MSR_X2APIC_ID) % MAX_CPUS];

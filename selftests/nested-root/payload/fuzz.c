@@ -19,13 +19,15 @@
 #define RAM_LIMIT	(16ull << 30)	/* no RAM above */
 #define CODE_SIZE	0x2000	/* of the children, from GUEST_CODE on */
 #define FAR_PFN		0x1000000ull	/* 64 GiB: neither RAM nor device */
+#define GIB_GFN		0x40000ull	/* 1 GiB */
+#define DEFAULT_COUNT	1000000
 
 extern u8 bss_end[];
 
 static u8 *arena[ARENA_BLOCKS], *guest_ram;
 static u64 *canary[CANARIES];
 static volatile u64 known[KNOWN];
-static u64 hypercalls, msrs, cpuids, runs, passed;
+static u64 hypercalls, msrs, cpuids, runs, passed, gibs;
 static u64 wanted, deadline, phase_target, phase_end;
 static volatile bool broken;
 static u64 seed;
@@ -208,13 +210,6 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 				((u64)guest_ram >> 12) + below(r, 512) : some_pfn(r);
 			if (in[2] & HV_MAP_GPA_LARGE_PAGE)
 				in[3 + i] &= ~511ull;
-		}
-		if (one_in(r, 128)) {	/* what a 1 GiB entry is made of */
-			reps = 509;
-			in[1] = 0x40000;
-			in[2] = MAP_RWX | HV_MAP_GPA_LARGE_PAGE;
-			for (i = 0; i < reps; i++)
-				in[3 + i] = FAR_PFN + 512 * i;
 		}
 		break;
 	case HVCALL_UNMAP_GPA_PAGES:
@@ -533,6 +528,23 @@ static void retire(struct cpu *cpu, u64 id)
 			simple(HVCALL_DELETE_PARTITION, o.a[0], 0);
 }
 
+/* What a 1 GiB entry is made of is more than one call takes. */
+static void map_gib(u64 id)
+{
+	u64 half = 256 * MB2, spa, i;
+	u32 flags;
+
+	for (i = 0; i < 2; i++)
+		if (!STATUS(map_run(id, GIB_GFN + (i * half >> 12),
+				    (FAR_PFN << 12) + i * half, 256,
+				    HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE |
+				    HV_MAP_GPA_LARGE_PAGE)))
+			__atomic_fetch_add(&passed, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&hypercalls, 2, __ATOMIC_RELAXED);
+	if (!slat(id, GIB_GFN, &spa, &flags) && (flags >> 8 & 3) == 2)
+		__atomic_fetch_add(&gibs, 1, __ATOMIC_RELAXED);
+}
+
 static void one_hypercall(struct rng *r, struct cpu *cpu)
 {
 	u32 code = some_code(r), i, slot = below(r, KNOWN);
@@ -545,6 +557,10 @@ static void one_hypercall(struct rng *r, struct cpu *cpu)
 		code = HVCALL_INITIALIZE_PARTITION;
 	if (code == HVCALL_INITIALIZE_PARTITION && !known[slot]) {
 		fresh_partition(r, cpu, slot);
+		return;
+	}
+	if (code == HVCALL_MAP_GPA_PAGES && one_in(r, 128)) {
+		map_gib(known[slot]);
 		return;
 	}
 	reps = make_input(r, code, cpu->in, &control);
@@ -860,7 +876,7 @@ void payload(void)
 	u32 i, j;
 
 	seed = number_given("seed=", rdtsc() & 0xffffffff);
-	wanted = number_given("count=", 1000000);
+	wanted = number_given("count=", DEFAULT_COUNT);
 	deadline = start + number_given("seconds=", 400) * 1000000;
 	say("# seed %llu, %u CPUs, %s scheduler\n", seed, nr_cpus,
 	    scheduler_is_root ? "root" : "hypervisor");
@@ -905,8 +921,14 @@ void payload(void)
 		  "%llu are not", astray);
 	ok_detail(hypercalls >= wanted, "as many hypercalls as were wanted",
 		  "%llu", hypercalls);
+	if (!has_1g())
+		skip("1 GiB entries were made", "the CPU has no 1 GiB pages");
+	else if (wanted < DEFAULT_COUNT && !gibs)
+		skip("1 GiB entries were made", "too few hypercalls");
+	else
+		ok(gibs, "1 GiB entries were made");
 	say("fuzz: %llu hypercalls, %llu msrs, %llu cpuids, %llu child runs, seed %llu\n",
 	    hypercalls, msrs, cpuids, runs, seed);
-	say("# %llu of the hypercalls succeeded; %llu ms\n", passed,
-	    (now_us() - start) / 1000);
+	say("# %llu of the hypercalls succeeded; %llu 1 GiB entries; %llu ms\n",
+	    passed, gibs, (now_us() - start) / 1000);
 }

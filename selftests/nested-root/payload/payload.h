@@ -102,6 +102,7 @@ void delay_us(u64 us);
 bool rdmsr_safe(u32 msr, u64 *value);
 bool wrmsr_safe(u32 msr, u64 value);
 void cpuid(u32 leaf, u32 subleaf, u32 *r);
+bool has_1g(void);
 
 static inline u64 rdmsr(u32 msr)
 {

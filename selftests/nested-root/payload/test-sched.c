@@ -595,12 +595,11 @@ static void clearing_loses_nothing(void)
 static void coalescing_loses_nothing(void)
 {
 	const u64 gfn = 512 * 512, spa = DEVICE_PFN << 12;
-	u32 leaf[4], vp, round, i;
+	u32 vp, round, i;
 
 	if (one_cpu())
 		return;
-	cpuid(0x80000001, 0, leaf);
-	if (!(leaf[3] >> 26 & 1)) {
+	if (!has_1g()) {
 		test_skip("the CPU has no 1 GiB pages");
 		return;
 	}

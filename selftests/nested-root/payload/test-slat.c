@@ -27,14 +27,6 @@ static void end(void)
 	partition_gone(id);
 }
 
-static bool has_1g(void)
-{
-	u32 r[4];
-
-	cpuid(0x80000001, 0, r);
-	return r[3] >> 26 & 1;
-}
-
 static void map_4k(void)
 {
 	begin(10);
