@@ -215,7 +215,10 @@ static u32 make_input(struct rng *r, u32 code, u64 *in, u64 *control)
 	case HVCALL_UNMAP_GPA_PAGES:
 		reps = 1 + below(r, one_in(r, 64) ? 4095 : 64);
 		in[1] = some_gfn(r);
-		in[2] = one_in(r, 3) ? HV_UNMAP_GPA_LARGE_PAGE : 0;
+		if (one_in(r, 3)) {
+			in[2] = HV_UNMAP_GPA_LARGE_PAGE;
+			in[1] &= ~511ull;
+		}
 		break;
 	case HVCALL_GET_GPA_PAGES_ACCESS_STATES:
 		reps = 1 + below(r, one_in(r, 64) ? 4095 : 64);
