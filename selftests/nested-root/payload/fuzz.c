@@ -3,7 +3,8 @@
  * hvfuzz: random and near-valid hypercalls, MSR accesses, CPUID leaves and child
  * code on all CPUs at once. What the hypervisor may take or write to is an arena
  * that the fuzzer itself never touches; the rest of the machine is checked now
- * and then. In the end every partition goes and every page comes back.
+ * and then. In the end every partition goes, every page comes back, and none counts
+ * as mapped.
  *
  * Command line: seed=N count=N (hypercalls) seconds=N
  */
@@ -872,10 +873,31 @@ static void clean_up(void)
 	withdraw_all(1);
 }
 
+/* Pages of RAM that a SLAT maps are refused as a deposit. */
+static u64 count_mapped(void)
+{
+	u64 id = partition_create(false), *in = this_cpu()->in, mapped = 0;
+	u32 i, j;
+
+	for (i = 0; i <= ARENA_BLOCKS; i++) {
+		u8 *block = i < ARENA_BLOCKS ? arena[i] : guest_ram;
+
+		for (j = 0; j < 512; j++) {
+			in[0] = id;
+			in[1] = ((u64)block >> 12) + j;
+			mapped += !!STATUS(hvcall(CONTROL(HVCALL_DEPOSIT_MEMORY,
+							  1), in, NULL));
+		}
+	}
+	withdraw_all(id);
+	simple(HVCALL_DELETE_PARTITION, id, 0);
+	return mapped;
+}
+
 void payload(void)
 {
 	struct oracle o = { { 0 } };
-	u64 start = now_us(), astray = 0;
+	u64 start = now_us(), astray = 0, mapped;
 	u32 i, j;
 
 	seed = number_given("seed=", rdtsc() & 0xffffffff);
@@ -910,6 +932,8 @@ void payload(void)
 	ok_detail(oracle(ORACLE_PARTITION, &o) == -2,
 		  "every partition could be deleted", "%llu is left, state %llu",
 		  o.a[0], o.a[1]);
+	mapped = count_mapped();
+	ok_detail(!mapped, "no page counts as mapped", "%llu do", mapped);
 	oracle(ORACLE_TOTALS, &o);
 	ok_detail(o.a[0] && o.a[0] == o.a[1],
 		  "every deposited page was withdrawn", "%llu deposited, %llu withdrawn",
