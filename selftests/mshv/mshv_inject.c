@@ -342,11 +342,26 @@ struct stock {
 	u64 last;	/* newest partition */
 };
 
+/* With what the CPUs keep for themselves, which is thousands, or not, by chance */
+static long free_pages(void)
+{
+	long free = read_field("/proc/meminfo", "MemFree") / 4, count;
+	FILE *zones = fopen("/proc/zoneinfo", "r");
+	char line[128];
+
+	while (zones && fgets(line, sizeof(line), zones))
+		if (sscanf(line, " count: %ld", &count) == 1)
+			free += count;
+	if (zones)
+		fclose(zones);
+	return free;
+}
+
 static struct stock take_stock(void)
 {
 	struct stock stock = {
 		.pins = pin_balance(),
-		.free = read_field("/proc/meminfo", "MemFree") / 4,
+		.free = free_pages(),
 	};
 	struct oracle_partition partition;
 	struct oracle_totals totals;
