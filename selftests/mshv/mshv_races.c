@@ -718,7 +718,8 @@ TEST_F_TIMEOUT(races, vp_runs_under_a_rain_of_signals, 600)
 	create_region();
 	sigaction(SIGALRM, &action, NULL);
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
-	for (round = 1; round <= 3; round++) {
+	/* With huge pages a round takes less than the time between two signals */
+	for (round = 1; round <= 3 || signals <= 2; round++) {
 		test_guest(self->vp, guest_fill, .rdi = TEST_GPA,
 			   .rsi = self->pages, .rdx = round << 32);
 		test_guest_result(0, &self->pt.vp[1], guest_check,
@@ -727,7 +728,6 @@ TEST_F_TIMEOUT(races, vp_runs_under_a_rain_of_signals, 600)
 		madvise(self->mem, BYTES, discard_advice(variant->backing));
 	}
 	setitimer(ITIMER_REAL, &off, NULL);
-	EXPECT_LT(2, signals);
 	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
 		   .rdx = 1);
 	EXPECT_EQ(0, mismatches(self->mem, self->pages, 1));
