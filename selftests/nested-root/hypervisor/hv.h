@@ -51,6 +51,7 @@ typedef u8 bool;
 #define MSR_EFER	0xc0000080
 #define MSR_VM_CR	0xc0010114
 #define MSR_VM_HSAVE_PA	0xc0010117
+#define MSR_X2APIC_IRR		0x820	/* and seven more */
 #define MSR_X2APIC_TIMER_COUNT	0x838
 #define MSR_X2APIC_ICR	0x830
 #define EFER_LME	BIT_ULL(8)

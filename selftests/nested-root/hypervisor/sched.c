@@ -7,7 +7,8 @@
  * child's turn; at no other point may one begin, because a root that has not
  * set its next timer event yet would not come back. For the same reason a timer
  * set far ahead (the root is about to halt, or to run what it just woke) begins
- * no turn.
+ * no turn. Nor does one begin with an interrupt pending, which would end it at
+ * once: whose turn that always is would never run.
  */
 #include "hv.h"
 
@@ -57,13 +58,23 @@ bool sched_wants(struct cpu *cpu)
 	return !!*(struct vp *volatile *)&cpu->run_head;
 }
 
+static bool interrupt_pending(void)
+{
+	u32 i;
+
+	for (i = 0; i < 8; i++)
+		if (rdmsr(MSR_X2APIC_IRR + i))
+			return true;
+	return false;
+}
+
 /* Runs children until an interrupt wants the root or none can run. */
 void sched_run(struct cpu *cpu)
 {
 	enum vp_exit exit = VP_INTERCEPTED;
 
 	lock_hv();
-	while (exit == VP_INTERCEPTED && cpu->run_head) {
+	while (exit == VP_INTERCEPTED && cpu->run_head && !interrupt_pending()) {
 		struct vp *vp = cpu->run_head;
 
 		unlink_vp(cpu, vp);
