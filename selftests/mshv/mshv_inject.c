@@ -616,7 +616,7 @@ FIXTURE_SETUP(sweep)
 FIXTURE_TEARDOWN(sweep)
 {
 	struct stock end = take_stock();
-	long kept, slack = 4096;
+	long kept, slack = 1024;
 
 	oracle_inject_cancel(variant->code);
 	oracle_inject_cancel(variant->with);
