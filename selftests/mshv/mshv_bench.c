@@ -4,7 +4,10 @@
  * memory. Not a test: nothing is right or wrong here, and it is not run with
  * the tests. It needs the oracle.
  *
- * usage: mshv_bench [WORKLOAD... | figures | questions]
+ * usage: mshv_bench [-c] [WORKLOAD... | figures | questions]
+ *
+ * A WORKLOAD is the start of a name, with _ for each blank. -c: costs only,
+ * neither figures nor questions.
  *
  * Each workload is a process of its own and prints a line for each phase:
  * BENCH, the name of workload and phase, then the columns of print_header().
@@ -87,7 +90,9 @@ static long field(const char *path, const char *name)
 {
 	long value = read_field(path, name);
 
-	return value < 0 ? 0 : value;
+	if (value < 0)
+		fail(path, ENOENT);
+	return value;
 }
 
 static void take(struct costs *costs)
@@ -99,6 +104,9 @@ static void take(struct costs *costs)
 
 	memset(costs, 0, sizeof(*costs));
 	costs->nsec = now_ns();
+	/* Each CPU has numbers of its own, which are added up now and then */
+	if (!write_file("/proc/sys/vm/stat_refresh", "1"))
+		fail("/proc/sys/vm/stat_refresh", errno);
 	costs->rss = field("/proc/self/smaps_rollup", "Rss");
 	costs->metadata = field("/proc/meminfo", "VmallocUsed") +
 			  field("/proc/meminfo", "SUnreclaim");
@@ -194,6 +202,14 @@ static u8 *alloc(enum mshv_backing backing, u64 size)
 	return mem;
 }
 
+/* What was measured is not what its name says without them */
+static void check_huge(enum mshv_backing backing, u64 size)
+{
+	if (backing == BACKING_THP &&
+	    (u64)field("/proc/self/smaps_rollup", "AnonHugePages") < size / 1024)
+		fail("huge pages", ENOMEM);
+}
+
 static void fill(u8 *mem, u64 size, u64 stride)
 {
 	u64 offset;
@@ -223,6 +239,8 @@ static void live(const struct life *life)
 	must(mshv_pt_setup(&pt, 1));
 	if (life->vmm)
 		fill(mem, life->size, life->stride ?: PAGE_SIZE);
+	if (life->vmm && !life->stride)
+		check_huge(life->backing, life->size);
 	begin();
 	must(mshv_map(&pt, gfn, mem, life->size, MEM_RWX));
 	end("create");
@@ -230,6 +248,7 @@ static void live(const struct life *life)
 		begin();
 		must(guest_touches(life->size));
 		end("touch");
+		check_huge(life->backing, life->size);
 	}
 	begin();
 	must(mshv_unmap(&pt, gfn, mem, life->size));
@@ -307,6 +326,23 @@ static void touch_first(const struct first_touch *touch)
 		if (guest_thread_join(&threads[i]) != HVMSG_X64_HALT)
 			fail("the guest's touch", EPROTO);
 	end("touch");
+	check_huge(touch->backing, size);
+}
+
+/* The same without a guest: what this kernel takes for its page faults */
+static const struct life processes[] = {
+	{ "a process 4K", TOUCHED, BACKING_ANON },
+	{ "a process THP", TOUCHED, BACKING_THP },
+};
+
+static void touch_alone(const struct life *process)
+{
+	u8 *mem = alloc(process->backing, process->size);
+
+	begin();
+	fill(mem, process->size, PAGE_SIZE);
+	end("touch");
+	check_huge(process->backing, process->size);
 }
 
 /* Linux takes memory back */
@@ -333,8 +369,10 @@ static void prepare_touched(enum mshv_backing backing, bool touched, u8 **mem)
 	*mem = alloc(backing, TOUCHED);
 	must(mshv_pt_setup(&pt, 1));
 	must(mshv_map(&pt, TEST_GFN, *mem, TOUCHED, MEM_RWX));
-	if (touched)
-		must(guest_touches(TOUCHED));
+	if (!touched)
+		return;
+	must(guest_touches(TOUCHED));
+	check_huge(backing, TOUCHED);
 }
 
 static void discard(const struct discard *discard)
@@ -368,6 +406,7 @@ static void leave(const struct life *life)
 		close(in[1]);
 		must(mshv_map(&pt, TEST_GFN, mem, life->size, MEM_RWX));
 		must(guest_touches(life->size));
+		check_huge(life->backing, life->size);
 		must(write(out[1], &c, 1));
 		must(read(in[0], &c, 1));
 		_exit(0);
@@ -391,7 +430,7 @@ static const struct life exits[] = {
 /* From nothing to the first instruction of a guest with so much memory */
 static const struct life starts[] = {
 	{ "start 1 GiB", GIB },
-	/* The most that can be pinned here */
+	/* The most, among these, that can be pinned in a VM of 8 GiB */
 	{ "start 4 GiB", 4 * GIB },
 	{ "start 64 GiB", 64 * GIB },
 };
@@ -457,13 +496,23 @@ const char *run_process(void (*fn)(const void *data), const void *data,
 	return why;
 }
 
+/* Does @name start with @word, which has _ for each blank? */
+static bool starts_with(const char *name, const char *word)
+{
+	for (; *word; name++, word++) {
+		if (*name != *word && !(*name == ' ' && *word == '_'))
+			return false;
+	}
+	return true;
+}
+
 bool is_wanted(const char *name, int argc, char **argv)
 {
 	bool wanted = argc < 2;
 	int i;
 
 	for (i = 1; i < argc; i++)
-		wanted |= !strncmp(name, argv[i], strlen(argv[i]));
+		wanted |= starts_with(name, argv[i]);
 	return wanted;
 }
 
@@ -507,7 +556,12 @@ static void run(const char *name, workload_fn fn, const void *data,
 int main(int argc, char **argv)
 {
 	const char *why = mshv_unavailable();
+	bool costs_only = argc > 1 && !strcmp(argv[1], "-c");
 
+	if (costs_only) {
+		argc--;
+		argv++;
+	}
 	if (!why && !oracle_present())
 		why = "needs: the oracle of the nested root VM";
 	if (why) {
@@ -517,9 +571,12 @@ int main(int argc, char **argv)
 	print_header();
 	run_all(lives, live);
 	run_all(first_touches, touch_first);
+	run_all(processes, touch_alone);
 	run_all(discards, discard);
 	run_all(exits, leave);
 	run_all(starts, start);
+	if (costs_only)
+		return 0;
 	measure_figures(argc, argv);
 	ask_questions(argc, argv);
 	return 0;

@@ -447,6 +447,8 @@ static const char *overcommit(const struct overcommit *over)
 			break;
 		close(pipes[0]);
 	}
+	need(nr < OVERCOMMIT_MAX, "a limit that guests reach");
+	need(cgroup_killed() > 0, "a guest that ends for want of memory only");
 	say(over->name, "guests", nr);
 	return NULL;
 }
