@@ -37,6 +37,50 @@ static void say(const char *name, const char *what, long value)
 	fflush(stdout);
 }
 
+/* What the hypervisor has to do: calls that map and unmap, and intercepts */
+struct effort {
+	struct oracle_counter map, unmap;
+	long intercepts;
+};
+
+static struct effort effort_so_far(void)
+{
+	return (struct effort) {
+		.map = map_counter(),
+		.unmap = unmap_counter(),
+		.intercepts = oracle_messages(HVMSG_GPA_INTERCEPT) +
+			      oracle_messages(HVMSG_UNMAPPED_GPA),
+	};
+}
+
+static void add_effort_since(struct effort *sum, const struct effort *before)
+{
+	const struct effort now = effort_so_far();
+
+	sum->map.calls += now.map.calls - before->map.calls;
+	sum->map.reps += now.map.reps - before->map.reps;
+	sum->unmap.calls += now.unmap.calls - before->unmap.calls;
+	sum->unmap.reps += now.unmap.reps - before->unmap.reps;
+	sum->intercepts += now.intercepts - before->intercepts;
+}
+
+static void say_effort(const char *name, const struct effort *effort)
+{
+	say(name, "map calls", effort->map.calls);
+	say(name, "map reps", effort->map.reps);
+	say(name, "unmap calls", effort->unmap.calls);
+	say(name, "unmap reps", effort->unmap.reps);
+	say(name, "intercepts", effort->intercepts);
+}
+
+static void say_effort_since(const char *name, const struct effort *before)
+{
+	struct effort effort = {};
+
+	add_effort_since(&effort, before);
+	say_effort(name, &effort);
+}
+
 static long percent(u64 part, u64 whole)
 {
 	return whole ? (part * 100 + whole / 2) / whole : 0;
@@ -94,17 +138,14 @@ static long guest_misses(struct mshv_vp *vp, size_t pages, u64 seed)
 
 static const char *reclaim_rounds(u8 *mem)
 {
-	struct oracle_counter before = {}, after;
-	long intercepts = 0, wrong = 0, found;
+	struct effort before = {}, effort = {};
+	long wrong = 0, found;
 	u64 round;
 
 	/* The first is not steady */
 	for (round = 0; round <= RECLAIM_ROUNDS; round++) {
-		if (round == 1) {
-			before = map_counter();
-			intercepts = oracle_messages(HVMSG_GPA_INTERCEPT) +
-				     oracle_messages(HVMSG_UNMAPPED_GPA);
-		}
+		if (round == 1)
+			before = effort_so_far();
 		if (!guest_fills(&pt.vp[0], RECLAIM_PAGES, round << 32))
 			break;
 		found = guest_misses(&pt.vp[0], RECLAIM_PAGES, round << 32);
@@ -112,14 +153,10 @@ static const char *reclaim_rounds(u8 *mem)
 			break;
 		wrong += found;
 	}
-	after = map_counter();
-	intercepts = oracle_messages(HVMSG_GPA_INTERCEPT) +
-		     oracle_messages(HVMSG_UNMAPPED_GPA) - intercepts;
+	add_effort_since(&effort, &before);
 	wrong += mismatches(mem, RECLAIM_PAGES, (round - 1) << 32);
 	say("reclaim", "rounds", round ? round - 1 : 0);
-	say("reclaim", "hypercalls", after.calls - before.calls);
-	say("reclaim", "repetitions", after.reps - before.reps);
-	say("reclaim", "intercepts", intercepts);
+	say_effort("reclaim", &effort);
 	say("reclaim", "wrong pages", wrong);
 	return NULL;
 }
@@ -217,6 +254,7 @@ static bool ksm_scan(void)
 static long ksm_saves(bool guest, long *wrong)
 {
 	struct ksm_process *all;
+	struct effort before;
 	pid_t child[KSM_PROCESSES];
 	long saved;
 	int i;
@@ -236,12 +274,15 @@ static long ksm_saves(bool guest, long *wrong)
 		if (!wait_until(&all[i].passes, 1))
 			return -ETIMEDOUT;
 	}
+	before = effort_so_far();
 	if (!ksm_scan())
 		return -EAGAIN;
 	for (i = 0; i < KSM_PROCESSES; i++)
 		if (!wait_until(&all[i].passes, READ_ONCE(all[i].passes) + 2))
 			return -ETIMEDOUT;
 	saved = read_number(KSM "pages_sharing") - saved;
+	if (guest)
+		say_effort_since("KSM", &before);
 	for (i = 0; i < KSM_PROCESSES; i++) {
 		*wrong += all[i].wrong;
 		kill(child[i], SIGKILL);
@@ -275,7 +316,9 @@ static const char *migrating(void)
 	const size_t size = MIGRATION_PAGES * PAGE_SIZE;
 	u8 *mem = mshv_alloc(BACKING_ANON, size);
 	struct guest_thread thread;
+	struct effort before;
 	size_t moved;
+	long wrong;
 	int node;
 	u64 seen;
 
@@ -288,16 +331,19 @@ static const char *migrating(void)
 					    .rsi = MAILBOX_GPA(0))), "a thread");
 	node = numa_node(mem);
 	need(node >= 0, "memory on a NUMA node");
+	before = effort_so_far();
 	moved = numa_move(mem, MIGRATION_PAGES, !node);
 	seen = READ_ONCE(quad(mem, 0)[1]);
 	need(wait_for_change(&quad(mem, 0)[1], seen, STUCK_MSEC),
 	     "a guest that goes on");
 	*mailbox_ptr(&pt, 0) = 1;
 	need(guest_thread_join(&thread) == HVMSG_X64_HALT, "a guest that ends");
+	/* And all of it is read again, and so mapped */
+	wrong = guest_misses(&pt.vp[0], MIGRATION_PAGES, 1) +
+		mismatches(mem, MIGRATION_PAGES, 1);
 	say("migration", "% of the pages moved", percent(moved, MIGRATION_PAGES));
-	say("migration", "wrong pages",
-	    guest_misses(&pt.vp[0], MIGRATION_PAGES, 1) +
-	    mismatches(mem, MIGRATION_PAGES, 1));
+	say_effort_since("migration", &before);
+	say("migration", "wrong pages", wrong);
 	return NULL;
 }
 
@@ -338,12 +384,13 @@ static long all_huge_pages(void)
 }
 
 /* Huge pages more than with the others in use, or negative */
-static long compact(bool guest, long *wrong)
+static long compact(bool guest, struct effort *effort, long *wrong)
 {
 	const size_t size = COMPACTED_PAGES * PAGE_SIZE;
 	u8 *mem = mshv_alloc(BACKING_ANON, size);
 	u8 *other = mshv_alloc(BACKING_ANON, size);
-	long before, found, after;
+	long had, found, has;
+	struct effort before;
 	size_t i;
 
 	if (!mem || !other)
@@ -356,30 +403,33 @@ static long compact(bool guest, long *wrong)
 		      mshv_map(&pt, TEST_GFN, mem, size, MEM_RWX) ||
 		      !guest_fills(&pt.vp[0], COMPACTED_PAGES, 1)))
 		return -EPROTO;
-	before = all_huge_pages();
+	before = effort_so_far();
+	had = all_huge_pages();
 	mshv_free(other, size);
-	after = all_huge_pages();
+	has = all_huge_pages();
 	write_file(HUGETLB_PAGES, "0");
 	if (guest) {
 		found = guest_misses(&pt.vp[0], COMPACTED_PAGES, 1);
 		*wrong += found < 0 ? COMPACTED_PAGES : found;
+		add_effort_since(effort, &before);
 	}
 	*wrong += mismatches(mem, COMPACTED_PAGES, 1);
 	mshv_pt_close(&pt);
 	mshv_free(mem, size);
-	return after > before ? after - before : 0;
+	return has > had ? has - had : 0;
 }
 
 static const char *compacting(void)
 {
 	long ordinary[COMPACT_ROUNDS + 1], guests[COMPACT_ROUNDS + 1];
 	long of_process, of_guest, wrong = 0;
+	struct effort effort = {};
 	int i;
 
 	for (i = 0; i <= COMPACT_ROUNDS; i++) {
-		ordinary[i] = compact(false, &wrong);
+		ordinary[i] = compact(false, NULL, &wrong);
 		need(ordinary[i] > 0, "compaction that makes huge pages");
-		guests[i] = compact(true, &wrong);
+		guests[i] = compact(true, &effort, &wrong);
 		need(guests[i] >= 0, "a guest that can write");
 	}
 	/* The first finds what was left by others, and is not counted */
@@ -388,6 +438,8 @@ static const char *compacting(void)
 	say("compaction", "huge pages from between a process's", of_process);
 	say("compaction", "huge pages from between a guest's", of_guest);
 	say("compaction", "% of processes", percent(of_guest, of_process));
+	say("compaction", "rounds of guests", COMPACT_ROUNDS + 1);
+	say_effort("compaction", &effort);
 	say("compaction", "wrong pages", wrong);
 	return NULL;
 }
@@ -429,6 +481,8 @@ static void overcommit_guest(const struct overcommit *over, int ready)
 
 static const char *overcommit(const struct overcommit *over)
 {
+	const struct effort before = effort_so_far();
+	struct effort effort = {};
 	int nr, pipes[2];
 	pid_t child;
 	char c;
@@ -446,10 +500,14 @@ static const char *overcommit(const struct overcommit *over)
 		if (read(pipes[0], &c, 1) != 1 || cgroup_killed())
 			break;
 		close(pipes[0]);
+		/* Not of who has no room: when that ends is a matter of time */
+		effort = (struct effort) {};
+		add_effort_since(&effort, &before);
 	}
 	need(nr < OVERCOMMIT_MAX, "a limit that guests reach");
 	need(cgroup_killed() > 0, "a guest that ends for want of memory only");
 	say(over->name, "guests", nr);
+	say_effort(over->name, &effort);
 	return NULL;
 }
 
