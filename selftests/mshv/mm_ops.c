@@ -613,12 +613,7 @@ static int op_ksm(struct fuzz *f, const struct op *op, int advice)
 
 static int op_split(struct fuzz *f, const struct op *op, int advice)
 {
-	char text[64];
-
-	snprintf(text, sizeof(text), "%d,0x%lx,0x%lx", getpid(),
-		 (unsigned long)addr(f, op->first),
-		 (unsigned long)addr(f, op->first + op->pages));
-	return write_file("/sys/kernel/debug/split_huge_pages", text) ? 0 : -1;
+	return split_huge_pages(addr(f, op->first), op->pages * PAGE_SIZE) ? 0 : -1;
 }
 
 static int op_move_pages(struct fuzz *f, const struct op *op, int advice)

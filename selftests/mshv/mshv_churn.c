@@ -251,16 +251,6 @@ TEST_F_TIMEOUT(churn, balanced_between_nodes, 180)
 	finish_load();
 }
 
-/* As /sys/kernel/debug/split_huge_pages has it */
-static bool split_huge_pages(const u8 *mem, size_t bytes)
-{
-	char text[96];
-
-	snprintf(text, sizeof(text), "%d,%#lx,%#lx", getpid(),
-		 (unsigned long)mem, (unsigned long)mem + bytes);
-	return write_file("/sys/kernel/debug/split_huge_pages", text);
-}
-
 TEST_F(churn, huge_pages_are_split)
 {
 	long before;

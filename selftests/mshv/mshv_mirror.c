@@ -695,6 +695,25 @@ TEST_F(shape, is_mirrored)
 	test_slat_empty(&self->pt, TEST_GFN, 4 * HUGE_PAGES);
 }
 
+/* In an order in which hardly any page comes after the one before it */
+TEST_F(shape, is_mirrored_page_by_page)
+{
+	const u64 gfn = TEST_GFN + variant->gfn_offset;
+	size_t i, page;
+
+	ASSERT_EQ(0, madvise(self->area, 4 * HUGE_SIZE, MADV_NOHUGEPAGE));
+	test_map(&self->pt, gfn, self->mem, variant->pages * PAGE_SIZE, MEM_RWX);
+	for (i = 0; i < variant->pages; i++) {
+		page = i * 577 % variant->pages;
+		test_guest(&self->pt.vp[0], guest_write, .rsi = page + 1,
+			   .rdi = (gfn + page) * PAGE_SIZE);
+	}
+	test_slat(&self->pt, gfn, self->mem, variant->pages, SLAT_RWX, true);
+	EXPECT_EQ(0, mismatches(self->mem, variant->pages, 1));
+	test_unmap(&self->pt, gfn, self->mem, variant->pages * PAGE_SIZE);
+	test_slat_empty(&self->pt, TEST_GFN, 4 * HUGE_PAGES);
+}
+
 /* Special memory */
 FIXTURE(memory)
 {
@@ -870,6 +889,51 @@ TEST_F(memory, touching_in_order_reads_ahead)
 	CHECK();
 }
 
+/* As after reclaim, which takes some pages of each chunk and leaves others */
+TEST_F(memory, going_on_after_mapped_pages_reads_ahead)
+{
+	const size_t kept = 32;
+	size_t i;
+	u64 calls;
+
+	map_all();
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 1);
+	for (i = 0; i < self->pages; i += HUGE_PAGES)
+		ASSERT_EQ(0, madvise(self->mem + (i + kept) * PAGE_SIZE,
+				     (HUGE_PAGES - kept) * PAGE_SIZE,
+				     MADV_DONTNEED));
+	EXPECT_EQ(self->pages / HUGE_PAGES * kept,
+		  accessible_pages(&self->pt, TEST_GFN, self->pages));
+	calls = map_counter().calls;
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 2);
+	/* 1, 2, 4, ... 256 pages in the first chunk, then all of the next one */
+	EXPECT_GE(9 + 2 + 2, map_counter().calls - calls);
+	CHECK();
+}
+
+/* The first fault of a chunk maps what is there, later ones what is near */
+TEST_F(memory, touching_in_any_order_maps_what_is_near)
+{
+	const size_t near = 63;
+
+	map_all();
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = 1);
+	fill_pages(self->mem, self->pages, VALUE);
+	/* They might be in line by chance, as those of a large page are */
+	ASSERT_EQ(0, madvise(self->mem + 310 * PAGE_SIZE, PAGE_SIZE,
+			     MADV_DONTNEED));
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 300 * PAGE_SIZE,
+		   .rsi = 1);
+	EXPECT_EQ(1 + near, accessible_pages(&self->pt, TEST_GFN, HUGE_PAGES));
+	test_guest(self->vp, guest_write, .rsi = 1,
+		   .rdi = TEST_GPA + (HUGE_PAGES + 300) * PAGE_SIZE);
+	EXPECT_EQ(1 + near + HUGE_PAGES,
+		  accessible_pages(&self->pt, TEST_GFN, self->pages));
+	CHECK();
+}
+
 /* Nobody has accessed what is read ahead, so it ends where somebody could not */
 TEST_F(memory, reading_ahead_ends_at_what_is_protected)
 {
@@ -913,6 +977,49 @@ TEST_F(memory, collapsed_memory_becomes_large)
 	EXPECT_EQ(!counter.failures, SLAT_SIZE(entry.flags));
 	EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, mem, HUGE_PAGES, SLAT_RWX,
 				true));
+	test_unmap(&self->pt, TEST_GFN, mem, HUGE_SIZE);
+	mshv_free(mem, HUGE_SIZE);
+}
+
+/* One page is not as the others for a while, of a huge page or of pages in line */
+TEST_F(memory, memory_that_is_whole_again_becomes_large)
+{
+	u8 *mem = mshv_alloc(BACKING_THP, HUGE_SIZE);
+	struct oracle_counter counter;
+	struct oracle_slat entry;
+	long before;
+	int split;
+
+	if (!mem)
+		SKIP(return, "needs: transparent huge pages");
+	if (!split_huge_pages(mem, HUGE_SIZE))
+		SKIP(return, "needs: split_huge_pages in debugfs");
+	test_map(&self->pt, TEST_GFN, mem, HUGE_SIZE, MEM_RWX);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = HUGE_PAGES,
+		   .rdx = 1);
+	ASSERT_EQ(0, oracle_slat(self->pt.id, TEST_GFN + 5, &entry));
+	ASSERT_EQ(1, SLAT_SIZE(entry.flags));
+	for (split = 0; split < 2; split++) {
+		before = vmstat("thp_split_page");
+		ASSERT_EQ(true, !split || split_huge_pages(mem, HUGE_SIZE));
+		EXPECT_EQ(before + split, vmstat("thp_split_page"));
+		ASSERT_EQ(0, mprotect(mem + 300 * PAGE_SIZE, PAGE_SIZE, PROT_READ));
+		test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+				  .rsi = HUGE_PAGES, .rdx = 1);
+		ASSERT_EQ(0, oracle_slat(self->pt.id, TEST_GFN + 5, &entry));
+		EXPECT_EQ(0, SLAT_SIZE(entry.flags));
+		ASSERT_EQ(0, mprotect(mem + 300 * PAGE_SIZE, PAGE_SIZE,
+				      PROT_READ | PROT_WRITE));
+		ASSERT_EQ(0, oracle_reset());
+		test_guest(self->vp, guest_write, .rsi = 301,
+			   .rdi = TEST_GPA + 300 * PAGE_SIZE);
+		ASSERT_EQ(0, oracle_slat(self->pt.id, TEST_GFN + 5, &entry));
+		EXPECT_EQ(0, slat_check(&self->pt, TEST_GFN, mem, HUGE_PAGES,
+					SLAT_RWX, true));
+		/* Unless the hypervisor refuses large entries where small ones were */
+		ASSERT_EQ(0, oracle_counter(HVCALL_MAP_GPA_PAGES, &counter));
+		EXPECT_EQ(!counter.failures, SLAT_SIZE(entry.flags));
+	}
 	test_unmap(&self->pt, TEST_GFN, mem, HUGE_SIZE);
 	mshv_free(mem, HUGE_SIZE);
 }
@@ -1048,9 +1155,9 @@ TEST_F(memory, freed_lazily_is_not_kept_by_a_neighbour)
 		SKIP(return, "needs: MADV_FREE");
 	EXPECT_EQ(0, accessible_pages(&self->pt, TEST_GFN, 15));
 	ASSERT_TRUE(write_file("/proc/sys/vm/drop_caches", "1"));
-	/* The fault of page 200 sees pages 0 to 14, which may go at any time */
-	EXPECT_FALSE(accessible(&self->pt, TEST_GFN + 200));
-	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 200 * PAGE_SIZE,
+	/* The fault of page 40 sees pages 0 to 14, which may go at any time */
+	EXPECT_FALSE(accessible(&self->pt, TEST_GFN + 40));
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA + 40 * PAGE_SIZE,
 		   .rsi = 1);
 	EXPECT_TRUE(accessible(&self->pt, TEST_GFN + 3));
 	EXPECT_FALSE(page_dirty(self->mem + 3 * PAGE_SIZE));
@@ -1171,35 +1278,6 @@ TEST_F(memory, signal_ends_the_wait_for_a_page)
 	/* And the unmap of a region whose page never came */
 	test_unmap(&self->pt, TEST_GFN, self->mem, self->pages * PAGE_SIZE);
 	test_slat_empty(&self->pt, TEST_GFN, self->pages);
-	close(fd);
-}
-
-/* It is not touching in order to touch a page until it comes */
-TEST_F(memory, touching_the_same_page_reads_nothing_ahead)
-{
-	u8 *page = mshv_alloc(BACKING_ANON, PAGE_SIZE);
-	struct uffdio_copy copy = {
-		.dst = (uintptr_t)self->mem, .src = (uintptr_t)page,
-		.len = PAGE_SIZE,
-	};
-	int fd, round;
-
-	ASSERT_NE(NULL, page);
-	*(u64 *)page = VALUE;
-	/* Its neighbours are there for the asking */
-	fd = uffd_open(self->mem, 1, UFFDIO_REGISTER_MODE_MISSING, 0);
-	if (fd < 0)
-		SKIP(return, "needs: userfaultfd");
-	map_all();
-	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_read),
-				   GUEST_ARGS(.rdi = TEST_GPA)));
-	for (round = 0; round < 12; round++)
-		ASSERT_EQ(-EINTR, run_under_signals(self->vp, fd, self->mem));
-	ASSERT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
-	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(self->vp));
-	EXPECT_EQ(1, resident(self->mem, self->pages));
-	CHECK();
-	mshv_free(page, PAGE_SIZE);
 	close(fd);
 }
 
@@ -1681,6 +1759,34 @@ TEST_F_TIMEOUT(uffd, nothing_is_asked_for_ahead, 240)
 	EXPECT_EQ(units - touched, pager_stop(&self->pager, 1));
 	EXPECT_EQ(touched * variant->unit / PAGE_SIZE,
 		  resident(self->mem, self->pages));
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
+				  SLAT_RWX));
+}
+
+/* It is not touching in order to touch a page until it comes */
+TEST_F_TIMEOUT(uffd, touching_the_same_page_reads_nothing_ahead, 240)
+{
+	struct uffdio_copy copy = { .len = PAGE_SIZE };
+	int round;
+
+	if (!variant->minor)
+		SKIP(return, "needs: memory of a file");
+	if (variant->unit != PAGE_SIZE)
+		SKIP(return, "needs: memory with pages of 4 KiB");
+	require_missing_faults();
+	/* Its neighbours are there for the asking; a read maps some of them anyway */
+	fill_pages(self->other + PAGE_SIZE, self->pages - 1, VALUE);
+	map_all();
+	ASSERT_EQ(0, guest_prepare(self->vp, GUEST_ADDR(guest_write),
+				   GUEST_ARGS(.rdi = TEST_GPA)));
+	for (round = 0; round < 12; round++)
+		ASSERT_EQ(-EINTR, run_under_signals(self->vp, self->pager.fd,
+						    self->mem));
+	copy.dst = (uintptr_t)self->mem;
+	copy.src = (uintptr_t)self->source;
+	ASSERT_EQ(0, ioctl(self->pager.fd, UFFDIO_COPY, &copy));
+	EXPECT_EQ(HVMSG_X64_HALT, mshv_run(self->vp));
+	EXPECT_EQ(1, accessible_pages(&self->pt, TEST_GFN, self->pages));
 	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, self->pages,
 				  SLAT_RWX));
 }

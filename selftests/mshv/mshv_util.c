@@ -979,6 +979,15 @@ bool hugetlb_reserve(unsigned int pages)
 	return hugetlb_spare() >= (long)pages;
 }
 
+bool split_huge_pages(const void *mem, size_t bytes)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "%d,%#lx,%#lx", getpid(), (unsigned long)mem,
+		 (unsigned long)mem + bytes);
+	return write_file("/sys/kernel/debug/split_huge_pages", text);
+}
+
 static void *map_at(size_t size, size_t align, int flags, int fd)
 {
 	u8 *area, *addr;

@@ -313,6 +313,8 @@ int mshv_alloc_file(void **addr, size_t size);
 void mshv_free(void *addr, size_t size);
 /* Ask for huge pages of the system's pool, false if it has not that many */
 bool hugetlb_reserve(unsigned int pages);
+/* False where debugfs has nothing for it; what cannot be split stays as it is */
+bool split_huge_pages(const void *mem, size_t bytes);
 /* How many of the pages the oracle has in this state, ORACLE_PAGE_* */
 size_t pages_in_state(const u64 *pfns, size_t nr, u64 wanted);
 /* How many runs of 64 KiB are behind this memory, contiguous and aligned */
