@@ -334,6 +334,37 @@ TEST_F_TIMEOUT(pressure, every_allocation_fails_once, 280)
 	expect_nothing_lost(before);
 }
 
+/* What could not be made is not taken for a file descriptor, which 0 would be */
+TEST_F_TIMEOUT(pressure, vp_without_memory_is_an_error, 120)
+{
+	unsigned int n;
+	int fd;
+
+	require_failures();
+	if (!fail_nth(0))
+		SKIP(return, "needs: CONFIG_FAULT_INJECTION");
+	for (n = 1; n < 100; n++) {
+		struct mshv_pt pt;
+		bool failed;
+
+		ASSERT_EQ(0, mshv_pt_active(&pt));
+		ASSERT_TRUE(fail_nth(n));
+		fd = mshv_create_vp(pt.fd, 0);
+		failed = has_failed();
+		EXPECT_TRUE(fd < 0 || fd > STDERR_FILENO) {
+			TH_LOG("after failure %u: %d", n, fd);
+		}
+		if (fd > STDERR_FILENO)
+			close(fd);
+		mshv_pt_close(&pt);
+		if (!failed)
+			break;
+	}
+	EXPECT_LT(5, n);
+	EXPECT_GT(100, n);
+	munlockall();
+}
+
 /* The hypervisor wants memory for a fault, and there is none: the VMM is told */
 TEST_F_TIMEOUT(pressure, allocations_of_a_deposit_fail_in_a_fault, 120)
 {

@@ -234,6 +234,21 @@ TEST_F(file, what_the_guest_wrote_is_on_disk)
 	}
 }
 
+/* To read ahead for writing would write to the disk what nobody has written */
+TEST_F(file, writing_in_order_makes_nothing_else_dirty)
+{
+	const size_t written = 100;
+
+	/* Linux reads large folios ahead itself, and maps the whole of one */
+	ASSERT_EQ(0, madvise(self->mem, BYTES, MADV_RANDOM));
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = written,
+		   .rdx = 1);
+	EXPECT_EQ(written, accessible_pages(&self->pt, TEST_GFN, self->pages));
+	EXPECT_EQ(0, check_mirror(self->vp, TEST_GFN, self->mem, written,
+				  SLAT_RWX));
+	CHECK();
+}
+
 TEST_F(file, page_written_again_after_writeback_is_dirty_again)
 {
 	int round;
