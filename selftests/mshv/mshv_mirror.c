@@ -1169,6 +1169,26 @@ TEST_F(memory, freed_lazily_is_not_kept_by_a_neighbour)
 	CHECK();
 }
 
+/* Each page may be written only when it is, and more of them are not to be had ahead */
+TEST_F(memory, freed_lazily_is_not_mapped_again_and_again)
+{
+	u64 reps;
+
+	map_all();
+	fill_pages(self->mem, self->pages, 1);
+	if (!write_file("/proc/sys/vm/drop_caches", "1"))
+		SKIP(return, "needs: drop_caches");
+	if (madvise(self->mem, self->pages * PAGE_SIZE, MADV_FREE))
+		SKIP(return, "needs: MADV_FREE");
+	ASSERT_TRUE(write_file("/proc/sys/vm/drop_caches", "1"));
+	reps = map_counter().reps;
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = self->pages,
+		   .rdx = 2);
+	EXPECT_GE(4 * self->pages, map_counter().reps - reps);
+	EXPECT_EQ(0, mismatches(self->mem, self->pages, 2));
+	CHECK();
+}
+
 /* Pages that user space supplies */
 
 TEST_F(memory, userfaultfd_supplies_pages)
