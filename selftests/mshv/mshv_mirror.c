@@ -913,6 +913,22 @@ TEST_F(memory, going_on_after_mapped_pages_reads_ahead)
 	CHECK();
 }
 
+/* Who goes on in order gets all that is there, not only what is near */
+TEST_F(memory, going_on_maps_the_rest_of_the_chunk)
+{
+	u64 calls;
+
+	map_all();
+	test_guest(self->vp, guest_write, .rdi = TEST_GPA, .rsi = 1);
+	fill_pages(self->mem, self->pages, 1);
+	calls = map_counter().calls;
+	test_guest_result(0, self->vp, guest_check, .rdi = TEST_GPA,
+			  .rsi = self->pages, .rdx = 1);
+	/* Two for a chunk, as one takes 509 pages */
+	EXPECT_GE(2 * self->pages / HUGE_PAGES, map_counter().calls - calls);
+	CHECK();
+}
+
 /* The first fault of a chunk maps what is there, later ones what is near */
 TEST_F(memory, touching_in_any_order_maps_what_is_near)
 {
