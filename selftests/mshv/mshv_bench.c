@@ -178,7 +178,10 @@ static const struct life lives[] = {
 	{ "touched 1 GiB THP", GIB, BACKING_THP, .guest = true },
 };
 
-/* Memory of the VMM that pinning could not fill is not worth a try */
+/*
+ * Memory of the VMM that pinning could not fill is not worth a try. Where size allows it,
+ * memory of small pages is aligned to 2 MiB like other memory: mmap() does that.
+ */
 static u8 *alloc(enum mshv_backing backing, u64 size)
 {
 	u64 memory = field("/proc/meminfo", "MemAvailable") * 1024ULL;
@@ -186,7 +189,7 @@ static u8 *alloc(enum mshv_backing backing, u64 size)
 
 	if (size > memory && !mshv_missing(FEATURE_PINNED))
 		fail("pinning more memory than there is", ENOMEM);
-	if (size > memory) {
+	if (size > memory || backing == BACKING_ANON) {
 		mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (mem == MAP_FAILED)

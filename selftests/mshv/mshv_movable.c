@@ -1092,6 +1092,31 @@ TEST_F(movable, freed_lazily_means_old_data_or_zeroes)
 	CHECK(SLAT_RWX);
 }
 
+/* Nobody writes to it, so it may still go */
+TEST_F(movable, freed_lazily_is_not_taken_back_ahead)
+{
+	const size_t freed = 13;
+	u8 *mem = self->mem + 18 * PAGE_SIZE;
+	long before;
+
+	create_region(MEM_RWX);
+	fill_pages(mem, freed, VALUE);
+	/* What is on its way to the LRU is not freed */
+	if (!write_file("/proc/sys/vm/drop_caches", "1"))
+		SKIP(return, "needs: drop_caches");
+	if (madvise(mem, freed * PAGE_SIZE, MADV_FREE))
+		SKIP(return, "needs: MADV_FREE");
+	ASSERT_TRUE(write_file("/proc/sys/vm/drop_caches", "1"));
+	ASSERT_EQ(freed, smaps(mem, freed, "LazyFree"));
+	before = rss(self);
+	test_guest(self->vp, guest_fill, .rdi = TEST_GPA, .rsi = 16,
+		   .rdx = VALUE);
+	/* With the last page the 15 behind it were wanted, of which two were missing */
+	EXPECT_EQ(before + 18, rss(self));
+	EXPECT_EQ(freed, smaps(mem, freed, "LazyFree"));
+	CHECK(SLAT_RWX);
+}
+
 TEST_F(movable, merged_pages_part_when_the_guest_writes)
 {
 	const char *why;
